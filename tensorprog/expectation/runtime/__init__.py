@@ -1,0 +1,1 @@
+"""What compiled kernels run: each file is inlined verbatim into them, so each imports only jax, numpy and other files here."""

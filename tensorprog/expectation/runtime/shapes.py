@@ -1,0 +1,42 @@
+"""Shapes, dtypes and the correlation of a pair of Gaussians."""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+
+
+def float_dtype(*arrays):
+    """The floating dtype that the arrays have in common."""
+    dtype = jnp.result_type(*arrays)
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(dtype, jnp.float32)
+
+
+def same_rank(*arrays):
+    """The arrays as floats of one dtype and one number of axes; singleton axes stay."""
+    dtype = float_dtype(*arrays)
+    rank = max(jnp.ndim(a) for a in arrays)
+    arrays = [jnp.asarray(a, dtype) for a in arrays]
+    return [a.reshape((1,) * (rank - a.ndim) + a.shape) for a in arrays]
+
+
+def common_shape(*arrays):
+    """The shape that all the arrays broadcast to."""
+    return functools.reduce(jnp.broadcast_shapes, (jnp.shape(a) for a in arrays))
+
+
+def reciprocal(x):
+    """1/x, and 0 at x = 0."""
+    return jnp.where(x == 0, 0, 1 / jnp.where(x == 0, 1, x))
+
+
+def correlation(k, p, q):
+    """k/sqrt(pq) in [-1, 1]; 0 where a variance vanishes.
+
+    sqrt(p)·sqrt(q) neither under- nor overflows where p·q does. A few roundings from +-1 count as +-1: equal inputs then
+    have correlation 1 exactly, where everything singular in sqrt(1 - c²) takes its limit.
+    """
+    scale = jnp.sqrt(jnp.maximum(p, 0)) * jnp.sqrt(jnp.maximum(q, 0))
+    c = k * reciprocal(scale)
+    near_one = 1 - 4 * np.finfo(np.dtype(c.dtype)).eps
+    return jnp.where(c >= near_one, 1, jnp.where(c <= -near_one, -1, c)).astype(c.dtype)

@@ -1,0 +1,132 @@
+"""The Program: families of vectors over index sets, defined by the five instructions.
+
+A family is one node, whatever the number of its members: a 32×32 image is one family with two axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import sympy
+
+from tensorprog.errors import Span
+from tensorprog.language import syntax
+from tensorprog.program.affine import Affine, Range
+from tensorprog.program.types import Type
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the header.
+
+    kind: "integer", "real", "function" or "size" (an integer that may be read off the data's axes).
+    value: int, sympy number, name of a function, or None where it is open.
+    """
+
+    name: str
+    kind: str
+    value: int | sympy.Expr | str | None
+    span: Span = field(default=syntax.NO_SPAN, compare=False)
+
+
+@dataclass(frozen=True)
+class Law:
+    """`N(mean, variance) * multiplier`, sympy expressions in the real parameters and the widths."""
+
+    mean: sympy.Expr
+    variance: sympy.Expr
+    multiplier: sympy.Expr
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One assignment to a family: `target` over `loops`, outer index first.
+
+    `reverse[i]` says that loop i counts down. `value` is a core expression: an instruction
+    (a Call of MatMul, LinComb, Nonlin, Moment or Trsp), a Conditional of such, a readout of an output.
+    `position` locates the assignment in the nest of loops: see order.py.
+    """
+
+    loops: tuple[Range, ...]
+    reverse: tuple[bool, ...]
+    target: tuple[Affine, ...]
+    value: syntax.Expr
+    position: tuple[int, ...]
+    span: Span = field(default=syntax.NO_SPAN, compare=False)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Vectors, matrices or scalars over an index set.
+
+    role: "input", "weight", "vector" (drawn at random), "assigned" or "output".
+    ranges: the hull of the index set, an axis each, named by the declaration or the first assignment.
+    transpose_of: the weight that a `Trsp` names again.
+    """
+
+    name: str
+    role: str
+    type: Type
+    ranges: tuple[Range, ...]
+    law: Law | None = None
+    fixed: bool = False
+    clauses: tuple[Clause, ...] = ()
+    transpose_of: str | None = None
+    span: Span = field(default=syntax.NO_SPAN, compare=False)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A coordinatewise `def` of the program: `body` in sympy, over `arguments`, and over real parameters."""
+
+    name: str
+    arguments: tuple[sympy.Symbol, ...]
+    defaults: tuple[sympy.Expr | None, ...]
+    body: sympy.Expr
+
+
+@dataclass(frozen=True)
+class Program:
+    """A typed program in core form.
+
+    widths: name → ratio to n, a positive sympy number, `n` itself 1.
+    features: sizes d that data give.
+    text: the core form as syntax, which `str()` prints.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    widths: Mapping[str, sympy.Expr]
+    features: tuple[str, ...]
+    functions: Mapping[str, Function]
+    families: Mapping[str, Family]
+    text: syntax.ProgramText
+    source: str = field(compare=False, repr=False)
+    filename: str = field(compare=False, repr=False)
+
+    @property
+    def integers(self) -> dict[str, int]:
+        """The integer parameters whose values are known."""
+        return {p.name: p.value for p in self.parameters if isinstance(p.value, int) and p.kind in ("integer", "size")}
+
+    @property
+    def open_sizes(self) -> tuple[str, ...]:
+        """Integer parameters without a value: read off the data, or to be passed."""
+        return tuple(p.name for p in self.parameters if p.kind in ("integer", "size") and p.value is None)
+
+    @property
+    def reals(self) -> dict[str, sympy.Expr | None]:
+        """The real parameters and their values (None where open)."""
+        return {p.name: p.value for p in self.parameters if p.kind == "real"}
+
+    @property
+    def outputs(self) -> tuple[Family, ...]:
+        return tuple(f for f in self.families.values() if f.role == "output")
+
+    @property
+    def inputs(self) -> tuple[Family, ...]:
+        return tuple(f for f in self.families.values() if f.role == "input")
+
+    def with_family(self, family: Family) -> Program:
+        return replace(self, families={**self.families, family.name: family})

@@ -1,0 +1,337 @@
+"""Names of a program and what they stand for; integer and real expressions in them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import sympy
+
+from tensorprog import functions
+from tensorprog.errors import ProgramError, Span, did_you_mean
+from tensorprog.language import syntax
+from tensorprog.program.affine import Affine, Range
+from tensorprog.program.ir import Function, Parameter
+from tensorprog.program.types import Type
+
+CORE = ("MatMul", "LinComb", "Nonlin", "Moment", "Trsp")
+REDUCTIONS = ("sum", "mean", "prod", "max", "min")
+MAPS = ("softmax", "batchnorm")
+CONSTANTS = {"pi": sympy.pi}
+
+
+def real_symbol(name: str) -> sympy.Symbol:
+    return sympy.Symbol(name, real=True)
+
+
+def size_symbol(name: str) -> sympy.Symbol:
+    """A width, a feature size or an integer parameter, as a positive real in laws and coefficients."""
+    return sympy.Symbol(name, positive=True)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A loop index in scope: its range, and whether the loop counts down."""
+
+    range: Range
+    reverse: bool = False
+
+
+@dataclass
+class Scope:
+    """What every name means while a program is elaborated."""
+
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    widths: dict[str, sympy.Expr] = field(default_factory=dict)
+    features: list[str] = field(default_factory=list)
+    functions: dict[str, Function] = field(default_factory=dict)
+    macros: dict[str, syntax.Definition] = field(default_factory=dict)
+    ranges: dict[str, tuple[Range, ...]] = field(default_factory=dict)
+    types: dict[str, Type] = field(default_factory=dict)
+    spans: dict[str, Span] = field(default_factory=dict)
+    indices: dict[str, Binding] = field(default_factory=dict)
+
+    # -- names
+
+    def known(self) -> list[str]:
+        return [*self.parameters, *self.widths, *self.features, *self.ranges, *self.indices, *self.functions]
+
+    def undefined(self, name: str, span: Span) -> ProgramError:
+        if name in CORE or name in REDUCTIONS or name in MAPS or self.is_function(name):
+            return ProgramError(f"'{name}' is a function: write {name}(…)", span)
+        return ProgramError(f"undefined name '{name}'", span, hint=did_you_mean(name, self.known()))
+
+    def is_function(self, name: str) -> bool:
+        parameter = self.parameters.get(name)
+        if parameter is not None:
+            return parameter.kind == "function"
+        return name in self.functions or name in self.macros or functions.lookup(name) is not None
+
+    def function_name(self, name: str) -> str:
+        """The function that a name stands for, a function parameter looked through."""
+        seen = set()
+        while name in self.parameters and self.parameters[name].kind == "function" and name not in seen:
+            seen.add(name)
+            value = self.parameters[name].value
+            if not isinstance(value, str) or value == name:
+                break
+            name = value
+        return name
+
+    @contextlib.contextmanager
+    def bound(self, bindings: list[Binding]) -> Iterator[None]:
+        """These indices in scope, hiding outer ones of the same name."""
+        before = dict(self.indices)
+        for b in bindings:
+            self.indices[b.range.name] = b
+        try:
+            yield
+        finally:
+            self.indices = before
+
+    def index_ranges(self) -> dict[str, Range]:
+        return {name: b.range for name, b in self.indices.items()}
+
+    # -- integers
+
+    def affine(self, e: syntax.Expr) -> Affine:
+        """An index or the end of a range: affine in loop indices and integer parameters.
+
+        Raises ProgramError for anything else.
+        """
+        match e:
+            case syntax.Number(text):
+                if not text.isdigit():
+                    raise ProgramError(f"an index or a range needs an integer, not {text}", e.span)
+                return Affine(int(text))
+            case syntax.Name(name):
+                if name in self.indices or name in self.features:
+                    return Affine.symbol(name)
+                if name in self.parameters:
+                    if self.parameters[name].kind not in ("integer", "size"):
+                        raise ProgramError(f"'{name}' is a {self.parameters[name].kind} parameter, not an integer", e.span)
+                    return Affine.symbol(name)
+                if name in self.widths:
+                    raise ProgramError(f"the width '{name}' goes to infinity: it is no index and no size", e.span)
+                if name in self.ranges:
+                    raise ProgramError(f"'{name}' is not an integer", e.span)
+                raise self.undefined(name, e.span)
+            case syntax.Negate(operand):
+                return -self.affine(operand)
+            case syntax.Binary("+", left, right):
+                return self.affine(left) + self.affine(right)
+            case syntax.Binary("-", left, right):
+                return self.affine(left) - self.affine(right)
+            case syntax.Binary("*", left, right):
+                a, b = self.affine(left), self.affine(right)
+                for x, y in ((a, b), (b, a)):
+                    x = x.substitute(self.integers())
+                    if x.is_constant:
+                        return y * x.constant
+                raise ProgramError("an index must be affine: a product needs a number on one side", e.span)
+            case _:
+                raise ProgramError(
+                    "an index or the end of a range is affine in loop indices and integer parameters", e.span
+                )
+
+    def integers(self) -> dict[str, int]:
+        return {
+            p.name: p.value
+            for p in self.parameters.values()
+            if p.kind in ("integer", "size") and isinstance(p.value, int)
+        }
+
+    def range_of(self, binder: syntax.Binder) -> Binding:
+        """The range that a binder names; without ends, that of the index already bound."""
+        if binder.low is None or binder.high is None:
+            if binder.name in self.indices:
+                return self.indices[binder.name]
+            raise ProgramError(
+                f"index '{binder.name}' has no range", binder.span, hint=f"write {binder.name} = 1..T, say"
+            )
+        low, high = self.affine(binder.low), self.affine(binder.high)
+        step = 1 if binder.step is None else self._step(binder)
+        if step == -1:
+            return Binding(Range(binder.name, high, low), True)
+        if step != 1:
+            raise ProgramError(
+                f"a step of {step} is not supported",
+                binder.span,
+                hint="count by 1 or by -1 and multiply inside the index, as in x[2*i]",
+            )
+        return Binding(Range(binder.name, low, high))
+
+    def _step(self, binder: syntax.Binder) -> int:
+        assert binder.step is not None
+        value = self.affine(binder.step).substitute(self.integers())
+        if not value.is_constant or value.constant == 0:
+            raise ProgramError("the step of a range is a number other than zero", binder.step.span)
+        return value.constant
+
+    # -- reals
+
+    def number(self, e: syntax.Expr) -> sympy.Expr:
+        """An expression of numbers, real parameters, integers, widths and sizes, in sympy.
+
+        Raises ProgramError where a variable or an unknown name stands in it.
+        """
+        match e:
+            case syntax.Number(text):
+                return literal(text)
+            case syntax.Name(name):
+                return self.scalar_name(name, e.span)
+            case syntax.Negate(operand):
+                return -self.number(operand)
+            case syntax.Binary(op, left, right) if op != "@":
+                return arithmetic(op, self.number(left), self.number(right), e.span)
+            case syntax.Call(name, arguments, keywords):
+                return self.apply(name, [self.number(a) for a in arguments], self._keywords(keywords), e.span)
+            case syntax.Index(name) if name in self.ranges:
+                raise ProgramError(f"'{name}' is a variable, where a number is needed", e.span)
+            case syntax.Index(name):
+                raise self.undefined(name, e.span)
+            case _:
+                raise ProgramError("a number is needed here", e.span)
+
+    def scalar_name(self, name: str, span: Span) -> sympy.Expr:
+        if name in self.indices:
+            return size_index(name)
+        if name in self.parameters:
+            p = self.parameters[name]
+            if p.kind == "function":
+                raise ProgramError(f"'{name}' is a function: write {name}(…)", span)
+            return real_symbol(name) if p.kind == "real" else size_symbol(name)
+        if name in self.widths or name in self.features:
+            return size_symbol(name)
+        if name in CONSTANTS:
+            return CONSTANTS[name]
+        if name in self.ranges:
+            raise ProgramError(f"'{name}' is a variable, where a number is needed", span)
+        raise self.undefined(name, span)
+
+    def _keywords(self, keywords: tuple[tuple[str, syntax.Expr], ...]) -> dict[str, sympy.Expr]:
+        return {k: self.number(v) for k, v in keywords}
+
+    def apply(self, name: str, arguments: list[sympy.Expr], keywords: dict[str, sympy.Expr], span: Span) -> sympy.Expr:
+        """A coordinatewise function of sympy expressions.
+
+        Raises ProgramError for an unknown function and for a wrong number or name of arguments.
+        """
+        if not self.is_function(name):
+            raise self.unknown_function(name, span)
+        real = self.function_name(name)
+        if real in self.functions:
+            return _apply_definition(self.functions[real], arguments, keywords, span)
+        entry = functions.lookup(real)
+        if entry is None:
+            raise self.unknown_function(real, span)
+        low, high = entry.arity
+        defaults = dict(entry.parameters)
+        if unknown := [k for k in keywords if k not in defaults]:
+            raise ProgramError(f"{name} has no argument '{unknown[0]}'", span, hint=did_you_mean(unknown[0], defaults))
+        most = None if high is None else high + len(defaults)
+        if len(arguments) < low or (most is not None and len(arguments) > most):
+            takes = f"{low}" if most == low else (f"{low} or more" if most is None else f"{low} to {most}")
+            raise ProgramError(f"{name} takes {takes} arguments, {len(arguments)} are given", span)
+        if high is None:
+            return entry.symbolic(*arguments)
+        given, extra = arguments[:high], arguments[high:]
+        values = dict(zip(defaults, extra, strict=False))
+        if twice := [k for k in keywords if k in values]:
+            raise ProgramError(f"{name} is given '{twice[0]}' twice", span)
+        return entry.symbolic(*given, *({**defaults, **values, **keywords}[k] for k in defaults))
+
+    def derivative(self, function: str | syntax.DerivativeOf, argument: int | None, span: Span) -> Function:
+        """D(f) or D[i](f), as a Function of its own."""
+        if isinstance(function, syntax.DerivativeOf):
+            inner = self.derivative(function.function, function.argument, span)
+        else:
+            inner = self.as_function(function, span)
+        if argument is None:
+            if sum(d is None for d in inner.defaults) > 1:
+                raise ProgramError(
+                    f"{inner.name} has {len(inner.arguments)} arguments: write D[i](…) for one of them", span
+                )
+            argument = 1
+        if not 1 <= argument <= len(inner.arguments):
+            raise ProgramError(f"{inner.name} has no argument {argument}", span)
+        name = f"D[{argument}]({inner.name})"
+        return Function(name, inner.arguments, inner.defaults, inner.body.diff(inner.arguments[argument - 1]))
+
+    def as_function(self, name: str, span: Span) -> Function:
+        if not self.is_function(name):
+            raise self.unknown_function(name, span)
+        real = self.function_name(name)
+        if real in self.functions:
+            return self.functions[real]
+        entry = functions.lookup(real)
+        if entry is None:
+            raise self.unknown_function(real, span)
+        low, _ = entry.arity
+        arguments = [sympy.Symbol(f"_x{i + 1}", real=True) for i in range(low)]
+        extra = [sympy.Symbol(f"_{k}", real=True) for k, _ in entry.parameters]
+        defaults = [None] * low + [v for _, v in entry.parameters]
+        return Function(real, (*arguments, *extra), tuple(defaults), entry.symbolic(*arguments, *extra))
+
+    def unknown_function(self, name: str, span: Span) -> ProgramError:
+        names = [*functions.names(), *self.functions, *self.macros, *REDUCTIONS, *MAPS, *CORE, "layernorm"]
+        names += [p.name for p in self.parameters.values() if p.kind == "function"]
+        if name in self.known():
+            return ProgramError(f"'{name}' is not a function", span)
+        return ProgramError(
+            f"unknown function '{name}'",
+            span,
+            hint=did_you_mean(name, names) or f"declare it: def {name}(x) := …",
+        )
+
+
+def size_index(name: str) -> sympy.Symbol:
+    """A loop index standing as a number in a coefficient."""
+    return sympy.Symbol(name, integer=True)
+
+
+def literal(text: str) -> sympy.Expr:
+    """A number as written, exactly."""
+    return sympy.Rational(text)
+
+
+def arithmetic(op: str, left: sympy.Expr, right: sympy.Expr, span: Span) -> sympy.Expr:
+    if op == "+":
+        return left + right
+    if op == "-":
+        return left - right
+    if op == "*":
+        return left * right
+    if op == "**":
+        result = left**right
+    else:
+        if right == 0:
+            raise ProgramError("division by zero", span)
+        result = left / right
+    if result.has(sympy.zoo, sympy.nan, sympy.oo):
+        raise ProgramError("this has no finite value", span)
+    return result
+
+
+def _apply_definition(
+    f: Function, arguments: list[sympy.Expr], keywords: dict[str, sympy.Expr], span: Span
+) -> sympy.Expr:
+    names = [a.name.removeprefix("_") for a in f.arguments]
+    if len(arguments) > len(f.arguments):
+        raise ProgramError(f"{f.name} takes {len(f.arguments)} arguments, {len(arguments)} are given", span)
+    values = dict(zip(names, arguments, strict=False))
+    for k, v in keywords.items():
+        if k not in names:
+            raise ProgramError(f"{f.name} has no argument '{k}'", span, hint=did_you_mean(k, names))
+        if k in values:
+            raise ProgramError(f"{f.name} is given '{k}' twice", span)
+        values[k] = v
+    for name, default in zip(names, f.defaults, strict=True):
+        if name not in values:
+            if default is None:
+                raise ProgramError(f"{f.name} takes {len(names)} arguments, {len(arguments)} are given", span)
+            values[name] = default
+    return f.body.xreplace(dict(zip(f.arguments, (values[n] for n in names), strict=True)))
+
+
