@@ -86,7 +86,7 @@ class Builder(Transformer[Token, Piece]):
     def start(self, children: list[Child]) -> Piece:
         header, *statements = _pieces(children)
         name, parameters = header.value
-        return _piece(children, ProgramText(name, parameters, _values(statements), span=_span(children)))
+        return _group(children, ProgramText(name, parameters, _values(statements), span=_span(children)))
 
     def header(self, children: list[Child]) -> Piece:
         parameters = children[2].value if isinstance(children[2], Piece) else ()

@@ -218,7 +218,9 @@ def _bare(expression: Expr, tight: bool) -> str:
         case Bracket():
             operands = ", ".join(_expression(operand, _SUM, False) for operand in expression.operands)
             slash = "/" if tight else " / "
-            return f"<{operands}>{slash}{_expression(expression.width, _ATOM, tight)}"
+            width = _expression(expression.width, _ATOM, tight)
+            # A '.T' without parentheses would be the transpose of the whole bracket.
+            return f"<{operands}>{slash}{f'({width})' if isinstance(expression.width, Transpose) else width}"
     raise TypeError(f"not an expression: {expression!r}")
 
 

@@ -208,10 +208,11 @@ def _unclosed_bracket(s: Situation) -> Finding | None:
 
 def _indentation(s: Situation) -> Finding | None:
     if s.accepts == {"INDENT"}:
+        loop = next(token for token in reversed(s.before) if token.type == "FOR")
         return Finding(
-            "expected an indented block under 'for'",
+            f"expected an indented block under the 'for' of line {loop.line}",
             "indent the statements of the loop by four spaces",
-            _visible(s.token),
+            token_span(loop) if s.token.type in ("$END", "DEDENT") else token_span(s.token),
         )
     if s.token.type == "INDENT":
         span = Span(s.token.line or 0, s.token.end_column or 1, s.token.line or 0, (s.token.end_column or 1) + 1)
@@ -230,7 +231,7 @@ def _second_header(s: Situation) -> Finding | None:
 
 def _keyword_as_name(s: Situation) -> Finding | None:
     if _is_keyword(s.token) and "NAME" in s.accepts:
-        if s.accepts >= _EXPRESSION and s.token.type in ("IF", "ELSE", "AND", "OR", "BY", "FOR"):
+        if s.accepts >= _EXPRESSION and s.token.type in ("IF", "ELSE", "AND", "OR", "NOT", "BY", "FOR"):
             return None  # rather an operand is missing
         return _keyword(s.token)
     previous = s.previous
@@ -287,11 +288,22 @@ def _assignment_sign(s: Situation) -> Finding | None:
     return None
 
 
+def _header(s: Situation) -> Finding | None:
+    first = s.line[0].type if s.line else ""
+    if first == "PROGRAM" and s.token.type == "COLON":
+        return Finding(hint="the header ends without ':', and the statements below it are not indented")
+    if first == "DEF" and s.accepts == {"LPAR"}:
+        return Finding(hint="a definition names its arguments: def f(x) := …; a value needs no 'def'")
+    return None
+
+
 def _loop(s: Situation) -> Finding | None:
     if not s.line or s.line[0].type != "FOR":
         return None
     if "COLON" in s.accepts and s.token.type == "NL":
         return Finding("expected ':' at the end of the 'for' line", "write for t = 1..T:")
+    if "COLON" in s.accepts and s.token.type in ("NAME", "OUTPUT", "FOR"):
+        return Finding(hint="':' stands between the ranges and the block: for t = 1..T:")
     if "EQUAL" in s.accepts or s.token.type == "COLON":
         return Finding(hint="a loop is written for t = 1..T: and its block indented below")
     return None
@@ -307,8 +319,10 @@ def _bracket(s: Situation) -> Finding | None:
 
 
 def _comparison(s: Situation) -> Finding | None:
-    if s.token.type in _COMPARISONS and _OPERATORS & s.accepts:
-        return Finding(hint="comparisons stand only in conditions: e if i == 1 else f")
+    if s.token.type in {*_COMPARISONS, "AND", "OR", "NOT"} and {*_OPERATORS, "NUMBER"} & s.accepts:
+        return Finding(hint="comparisons, 'and', 'or' and 'not' stand only in conditions: e if i == 1 else f")
+    if {"ELSE", "AND"} <= s.accepts and s.token.type in ("NL", "RPAR", "COMMA", "COLON"):
+        return Finding(hint="a conditional has both branches: e if i == 1 else f")
     if s.accepts >= _COMPARISONS and s.token.type in ("ELSE", "AND", "OR", "RPAR"):
         return Finding(
             f"expected a comparison in the condition, found {_found(s.token)}",
@@ -328,6 +342,8 @@ def _law(s: Situation) -> Finding | None:
             )
     if s.token.type == "TILDE" and kinds[:1] == ["INPUT"]:
         return Finding(hint="an input has no law; what is drawn from N is a 'weight' or a 'vector'")
+    if kinds[:1] and kinds[0] in ("INPUT", "WEIGHT", "VECTOR", "FIXED") and "COLON" in s.accepts and len(kinds) > 1:
+        return Finding(hint="a declaration names a type: input x : R(d), weight W : A(n, n) ~ N(0, 1)")
     if "TILDE" in s.accepts and s.token.type == "NL":
         return Finding(hint="give its law: ~ N(0, 1) * sqrt(s / n)")
     return None
@@ -338,7 +354,7 @@ def _operand_or_operator(s: Situation) -> Finding | None:
     if previous is None:
         return None
     if previous.type == "NUMBER" and s.token.type in ("NAME", "LPAR") and "STAR" in s.accepts:
-        return Finding(hint=f"a product is written {previous} * {s.token}")
+        return Finding(hint=f"a product is written {previous} * {s.token if s.token.type == 'NAME' else '(…)'}")
     if s.token.type == "DOTDOT" and "STAR" in s.accepts:
         return Finding(hint="a range has an index in front: i = 1..T")
     if s.token.type == "NL" and s.accepts >= _EXPRESSION:
@@ -357,6 +373,7 @@ _LOOKS: tuple[Callable[[Situation], Finding | None], ...] = (
     _second_header,
     _keyword_as_name,
     _misspelt_keyword,
+    _header,
     _assignment_sign,
     _loop,
     _bracket,

@@ -222,11 +222,11 @@ class Scope:
             raise self.unknown_function(name, span)
         real = self.function_name(name)
         if real in self.functions:
-            return _apply_definition(self.functions[real], arguments, keywords, span)
+            return apply_definition(self.functions[real], arguments, keywords, span)
         entry = functions.lookup(real)
         if entry is None:
             raise self.unknown_function(real, span)
-        low, high = entry.arity
+        low, high = entry.arguments
         defaults = dict(entry.parameters)
         if unknown := [k for k in keywords if k not in defaults]:
             raise ProgramError(f"{name} has no argument '{unknown[0]}'", span, hint=did_you_mean(unknown[0], defaults))
@@ -268,7 +268,7 @@ class Scope:
         entry = functions.lookup(real)
         if entry is None:
             raise self.unknown_function(real, span)
-        low, _ = entry.arity
+        low, _ = entry.arguments
         arguments = [sympy.Symbol(f"_x{i + 1}", real=True) for i in range(low)]
         extra = [sympy.Symbol(f"_{k}", real=True) for k, _ in entry.parameters]
         defaults = [None] * low + [v for _, v in entry.parameters]
@@ -314,7 +314,7 @@ def arithmetic(op: str, left: sympy.Expr, right: sympy.Expr, span: Span) -> symp
     return result
 
 
-def _apply_definition(
+def apply_definition(
     f: Function, arguments: list[sympy.Expr], keywords: dict[str, sympy.Expr], span: Span
 ) -> sympy.Expr:
     names = [a.name.removeprefix("_") for a in f.arguments]

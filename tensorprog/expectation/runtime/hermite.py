@@ -26,7 +26,7 @@ def hermite_pair(f, g, k, p, q, mu, nu, f_scalars, g_scalars):
     dtype = k.dtype
     nodes = jnp.asarray(HERMITE_NODES, dtype)
     root_weight = jnp.asarray(np.exp(-(HERMITE_NODES**2) / 4), dtype)
-    weight = (HERMITE_NODES[1] - HERMITE_NODES[0]) / np.sqrt(2 * np.pi)
+    weight = float((HERMITE_NODES[1] - HERMITE_NODES[0]) / np.sqrt(2 * np.pi))
 
     def samples(function, mean, variance, values):
         x = mean[..., None] + jnp.sqrt(jnp.maximum(variance, 0))[..., None] * nodes

@@ -28,9 +28,9 @@ def scalar_derivative(f, index):
 
 
 def times_distance(f):
-    """(x - mean)·f'(x), with the mean as one more scalar."""
+    """(x - mean)·f'(x), with the mean as one more scalar, the last."""
     slope = derivative(f)
-    return lambda x, mean, *scalars: (x - mean) * slope(x, *scalars)
+    return lambda x, *scalars: (x - scalars[-1]) * slope(x, *scalars[:-1])
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
@@ -66,13 +66,13 @@ def _gaussian_pair_jvp(rule, order, f, g, primals, tangents):
         if order[0] >= 1:
             terms.append(0.5 * mean(derivative(derivative(f)), g, (2, 0)) * dp)
         else:
-            stein = mean(times_distance(f), g, (1, 0), us=(mu, *f_scalars))
+            stein = mean(times_distance(f), g, (1, 0), us=(*f_scalars, mu))
             terms.append((stein - k * slopes) * (0.5 * reciprocal(p)) * dp)
     if moves(dq):
         if order[1] >= 1:
             terms.append(0.5 * mean(f, derivative(derivative(g)), (0, 2)) * dq)
         else:
-            stein = mean(f, times_distance(g), (0, 1), vs=(nu, *g_scalars))
+            stein = mean(f, times_distance(g), (0, 1), vs=(*g_scalars, nu))
             terms.append((stein - k * slopes) * (0.5 * reciprocal(q)) * dq)
     if moves(dmu):
         terms.append(mean(derivative(f), g, (1, 0)) * dmu)

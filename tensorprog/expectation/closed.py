@@ -1,0 +1,289 @@
+"""Closed forms: the expectation of a product of two atoms, and the plans made of them.
+
+Sources: Williams 1997 (erf), Cho & Saul 2009 (abs, sign), Stein's lemma and Price's theorem for powers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sympy
+
+from tensorprog import functions
+from tensorprog.expectation.atoms import Atom, atoms
+from tensorprog.expectation.plan import MeanPlan, Plan, Request, Side
+
+MOST_POWER = 12
+"""Highest power of a variable that is expanded."""
+
+K, P, Q, MU, NU = (sympy.Dummy(name, real=True) for name in ("k", "p", "q", "mu", "nu"))
+
+
+def _head(name):
+    return sympy.Function(name, real=True)
+
+
+_ABS, _SIGN = (functions.lookup(name).head for name in ("abs", "sign"))
+_pi, _sqrt = sympy.pi, sympy.sqrt
+
+
+def _c(k, p, q):
+    return k / _sqrt(p * q)
+
+
+def _erf_dual(k, p, q):
+    return 2 / _pi * sympy.asin(2 * k / _sqrt((1 + 2 * p) * (1 + 2 * q)))
+
+
+def _xerf_dual(k, p, q):
+    rest = p * q + k**2 - 2 * k**2 * (p / (1 + 2 * p) + q / (1 + 2 * q))
+    return k * _erf_dual(k, p, q) + 4 / _pi * rest / _sqrt((1 + 2 * p) * (1 + 2 * q) - 4 * k**2)
+
+
+def _abs_dual(k, p, q):
+    c = _c(k, p, q)
+    return 2 / _pi * _sqrt(p * q) * (_sqrt(1 - c**2) + c * sympy.asin(c))
+
+
+def _relu_dual(k, p, q):
+    c = _c(k, p, q)
+    return _sqrt(p * q) / (2 * _pi) * (_sqrt(1 - c**2) + (_pi - sympy.acos(c)) * c)
+
+
+# What runtime functions are, for people: name -> (runtime module, formula).
+RUNTIME = {
+    "erf_dual": ("errorfunction", _erf_dual),
+    "xerf_dual": ("errorfunction", _xerf_dual),
+    "gelu_dual": ("errorfunction", lambda k, p, q: (k + 2 * _xerf_dual(k / 2, p / 2, q / 2)) / 4),
+    "abs_dual": ("arccosine", _abs_dual),
+    "sign_dual": ("arccosine", lambda k, p, q: 2 / _pi * sympy.asin(_c(k, p, q))),
+    "relu_dual": ("arccosine", _relu_dual),
+    "step_dual": ("arccosine", lambda k, p, q: (_pi - sympy.acos(_c(k, p, q))) / (2 * _pi)),
+    "abs_mean": ("arccosine", lambda p: _sqrt(2 * p / _pi)),
+    "sign_slope": ("arccosine", lambda p: _sqrt(2 / (_pi * p))),
+    "sin_dual": ("trigonometric", lambda k, p, q: sympy.exp(-(p + q) / 2) * sympy.sinh(k)),
+    "cos_dual": ("trigonometric", lambda k, p, q: sympy.exp(-(p + q) / 2) * sympy.cosh(k)),
+}
+
+_WHOLE = {"relu": ("relu_dual", "arc-cosine kernel", 2), "step": ("step_dual", "arc-cosine kernel", 0),
+          "gelu": ("gelu_dual", "arcsine kernel and its derivatives", 0)}  # fmt: skip
+_RULE_NAMES = {"1": "polynomial", "exp": "exponential", "sin": "trigonometric", "cos": "trigonometric",
+               "erf": "arcsine kernel", "abs": "arc-cosine kernel", "sign": "arc-cosine kernel"}  # fmt: skip
+
+
+def pair_form(f: Side, g: Side) -> tuple[str, sympy.Expr] | None:
+    """Name and closed form of E f(z) g(w) in K, P, Q, MU, NU, or None. Scalars of f and g must be distinct Symbols."""
+    whole = _whole_form(f, g)
+    if whole is not None:
+        return whole
+    left, right = atoms(f), atoms(g)
+    if left is None or right is None or (f.has_mean or g.has_mean) and not _allow_means(left + right):
+        return None
+    mu, nu = (MU if f.has_mean else sympy.Integer(0)), (NU if g.has_mean else sympy.Integer(0))
+    total = sympy.Integer(0)
+    for a in left:
+        for b in right:
+            term = _pair(a, b, K, P, Q, mu, nu)
+            if term is None:
+                return None
+            total += a.coefficient * b.coefficient * term
+    kinds = {_RULE_NAMES[atom.kind] for atom in left + right}
+    kinds = kinds - {"polynomial"} or kinds
+    return " and ".join(sorted(kinds)), _tidy(total)
+
+
+def _tidy(total):
+    """Common factors out, as in 0.25·(1 + erf_dual(k, p, q)); never an expansion, which might cancel."""
+    return sympy.factor_terms(total)
+
+
+def _whole_form(f: Side, g: Side):
+    """relu, step and gelu under their own names: c·relu(a·z), a > 0."""
+    if f.has_mean or g.has_mean:
+        return None
+    parts = []
+    for side in (f, g):
+        coefficient, rest = side.expr.as_independent(side.variable, as_Add=False)
+        name = next((n for n in _WHOLE if isinstance(rest, functions.lookup(n).head)), None)
+        slope = rest.args[0] / side.variable if name else sympy.nan
+        if not (slope.is_number and slope.is_positive):
+            return None
+        parts.append((name, coefficient, slope))
+    (name, a, s), (other, b, t) = parts
+    if name != other:
+        return None
+    runtime, rule, _ = _WHOLE[name]
+    return rule, a * b * _head(runtime)(s * t * K, s**2 * P, t**2 * Q)
+
+
+def _allow_means(found: list[Atom]) -> bool:
+    return all(atom.kind not in ("abs", "sign") for atom in found)
+
+
+def moment(n: int, mean, variance) -> sympy.Expr:
+    """E z**n of N(mean, variance)."""
+    return sum(
+        (sympy.binomial(n, 2 * i) * sympy.factorial2(2 * i - 1) * variance**i * mean ** (n - 2 * i) for i in range(n // 2 + 1)),
+        sympy.Integer(0),
+    )
+
+
+def _mean_of_derivative(atom: Atom, order: int, q, nu) -> sympy.Expr | None:
+    """E (d/dw)**order of the atom without its coefficient, w ~ N(nu, q), or None."""
+    a, b = atom.slope, atom.offset
+    if atom.kind == "1":
+        n = atom.power
+        return sympy.ff(n, order) * moment(n - order, nu, q) if n >= order else sympy.Integer(0)
+    if atom.kind in ("abs", "sign"):
+        if atom.power or nu != 0:
+            return None
+        even = (atom.kind == "abs") == (order % 2 == 0)
+        if not even:
+            return sympy.Integer(0)
+        if atom.kind == "abs" and order == 0:
+            return _head("abs_mean")(q)
+        return _head("sign_slope")(q) if atom.kind == "sign" and order == 1 else None
+    shift = sympy.Dummy("shift", real=True)
+    if atom.kind == "erf":
+        mean = sympy.erf((a * shift + b) / _sqrt(1 + 2 * a**2 * q))
+    elif atom.kind == "exp":
+        mean = sympy.exp(a * shift + b + a**2 * q / 2)
+    else:
+        mean = sympy.exp(-(a**2) * q / 2) * (sympy.sin if atom.kind == "sin" else sympy.cos)(a * shift + b)
+    for _ in range(atom.power):  # Stein: E w h(w + s) as a function of the mean s
+        mean = shift * mean + q * mean.diff(shift)
+    return mean.diff(shift, order).subs(shift, nu)
+
+
+def _pair(a: Atom, b: Atom, k, p, q, mu, nu) -> sympy.Expr | None:
+    if max(a.power, b.power) > MOST_POWER:
+        return None
+    if a.kind == "1":
+        return _power_times(a, b, k, p, mu, q, nu)
+    if b.kind == "1":
+        return _power_times(b, a, k, q, nu, p, mu)
+    kinds = {a.kind, b.kind}
+    if kinds <= {"exp"} or (kinds <= {"exp", "sin", "cos"} and "exp" in kinds):
+        return _exponential(a, b, k, p, q, mu, nu) if a.kind == "exp" else _exponential(b, a, k, q, p, nu, mu)
+    if kinds <= {"sin", "cos"}:
+        return _trigonometric(a, b, k, p, q, mu, nu)
+    centred = mu == 0 and nu == 0 and a.offset == 0 and b.offset == 0
+    if kinds == {"erf"} and centred:
+        arguments = (a.slope * b.slope * k, a.slope**2 * p, b.slope**2 * q)
+        if (a.power, b.power) == (0, 0):
+            return _head("erf_dual")(*arguments)
+        if (a.power, b.power) == (1, 1):
+            return _head("xerf_dual")(*arguments) / (a.slope * b.slope)
+        return sympy.Integer(0) if (a.power + b.power) % 2 else None
+    if kinds <= {"abs", "sign"} and a.power == b.power == 0:
+        return _head(f"{a.kind}_dual")(k, p, q) if a.kind == b.kind else sympy.Integer(0)
+    return None
+
+
+def _power_times(a: Atom, b: Atom, k, p, mu, q, nu):
+    """E z**n g(w) = sum over j of binomial(n, j)·k**j·E z**(n - j)·E g^(j)(w)."""
+    total, n = sympy.Integer(0), a.power
+    if b.kind not in ("1", "exp", "sin", "cos") and n > 4:
+        return None
+    for j in range(n + 1):
+        factor = sympy.binomial(n, j) * k**j * moment(n - j, mu, p)
+        if factor != 0:
+            mean = _mean_of_derivative(b, j, q, nu)
+            if mean is None:
+                return None
+            total += factor * mean
+    return total
+
+
+def _exponential(a: Atom, b: Atom, k, p, q, mu, nu):
+    """exp tilts the Gaussian: w's mean moves by slope·k."""
+    if a.power:
+        return None
+    mean = _mean_of_derivative(b, 0, q, nu + a.slope * k)
+    weight = sympy.exp(a.slope * mu + a.offset + a.slope**2 * p / 2)
+    return None if mean is None else sympy.powsimp(weight * mean)
+
+
+def _trigonometric(a: Atom, b: Atom, k, p, q, mu, nu):
+    """Phases split off: sin(z + t) = sin(z) cos(t) + cos(z) sin(t), and E sin(z) cos(w) = 0."""
+    if a.power or b.power:
+        return None
+    arguments = (a.slope * b.slope * k, a.slope**2 * p, b.slope**2 * q)
+    (s, c), (t, d) = _phases(a, mu), _phases(b, nu)
+    return s * t * _head("sin_dual")(*arguments) + c * d * _head("cos_dual")(*arguments)
+
+
+def _phases(atom: Atom, mean):
+    phase = atom.slope * mean + atom.offset
+    if atom.kind == "sin":
+        return sympy.cos(phase), sympy.sin(phase)
+    return -sympy.sin(phase), sympy.cos(phase)
+
+
+# Plans.
+
+_ACCURACY = "rounding, for all variances and correlations"
+
+
+def closed_pair(request: Request) -> Plan | None:
+    """The plan of a closed form, or None."""
+    f, g = request.f, request.g
+    apart = {symbol: sympy.Dummy(symbol.name, real=True) for symbol in g.scalars}
+    form = pair_form(f, replace(g, expr=g.expr.xreplace(apart)))
+    if form is None:
+        return None
+    rule, expr = form
+
+    def call(k, p, q, mu, nu, scalars_f, scalars_g):
+        names = {K: k, P: p, Q: q, MU: mu, NU: nu, **scalars_f}
+        names.update({apart[symbol]: code for symbol, code in scalars_g.items() if symbol in apart})
+        return _code(expr, names, K)
+
+    def symbolic(k, p, q, mu, nu):
+        back = {dummy: symbol for symbol, dummy in apart.items()}
+        return _explicit(expr).xreplace({K: k, P: p, Q: q, MU: mu, NU: nu, **back})
+
+    return Plan(rule, _ACCURACY, (), _modules(expr), call, symbolic)
+
+
+def closed_mean(side: Side) -> MeanPlan | None:
+    """The plan of a closed form of E f(z), or None."""
+    found = atoms(side)
+    if found is None:
+        return None
+    total = sympy.Integer(0)
+    for atom in found:
+        mean = _mean_of_derivative(atom, 0, P, MU if side.has_mean else sympy.Integer(0))
+        if mean is None:
+            return None
+        total += atom.coefficient * mean
+    total = _tidy(total)
+    rule = " and ".join(sorted({_RULE_NAMES[atom.kind] for atom in found}))
+
+    def call(p, mu, scalars):
+        return _code(total, {P: p, MU: mu, **scalars}, P)
+
+    return MeanPlan(
+        rule, _ACCURACY, (), _modules(total), call, lambda p, mu: _explicit(total).xreplace({P: p, MU: mu})
+    )
+
+
+def _code(expr, names, shape_giver) -> str:
+    missing = {symbol: sympy.Integer(0) for symbol in (MU, NU) if names.get(symbol) is None}
+    expr = expr.xreplace(missing)
+    unknown = [symbol.name for symbol in expr.free_symbols if symbol not in names]
+    if unknown:
+        raise ValueError(f"no code is given for the scalars {', '.join(sorted(unknown))}")
+    code = functions.jax_code(expr, {symbol: name for symbol, name in names.items() if name is not None})
+    # whatever the closed form is free of, the value has the full shape
+    return code if shape_giver in expr.free_symbols else f"({code} + jnp.zeros_like({names[shape_giver]}))"
+
+
+def _explicit(expr):
+    names = {_head(name): formula for name, (_, formula) in RUNTIME.items()}
+    return expr.replace(lambda part: part.func in names, lambda part: names[part.func](*part.args))
+
+
+def _modules(expr) -> tuple[str, ...]:
+    used = {type(part).__name__ for part in sympy.preorder_traversal(expr)}
+    return tuple(sorted({module for name, (module, _) in RUNTIME.items() if name in used}))

@@ -1,0 +1,65 @@
+"""Python source of the functions that quadrature rules evaluate."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Sequence
+
+import sympy
+
+from tensorprog import functions
+from tensorprog.expectation.plan import Scalars, Side
+
+
+def scalar_names(side: Side) -> dict[sympy.Symbol, str]:
+    """A Python identifier for each scalar, distinct, and distinct from x."""
+    names: dict[sympy.Symbol, str] = {}
+    for symbol in side.scalars:
+        name = re.sub(r"\W", "_", symbol.name)
+        if not name.isidentifier() or keyword.iskeyword(name):
+            name = f"s_{name}"
+        while name in ("x", "jax", "jnp", "np", "lax") or name in names.values():
+            name += "_"
+        names[symbol] = name
+    return names
+
+
+def function_source(name: str, side: Side) -> str:
+    """`def name(x, *scalars)` for the side's expression."""
+    scalars = scalar_names(side)
+    code = functions.jax_code(side.expr, {side.variable: "x", **scalars})
+    if side.variable not in side.expr.free_symbols:
+        code = f"jnp.full_like(x, {code})" if not side.scalars else f"{code} + jnp.zeros_like(x)"
+    return f"def {name}({', '.join(['x', *scalars.values()])}):\n    return {code}\n"
+
+
+def kinks_source(name: str, side: Side, places: Sequence[sympy.Expr]) -> str:
+    """`def name(*scalars)` for the places where the side's function has kinks or jumps."""
+    scalars = scalar_names(side)
+    codes = [functions.jax_code(place, scalars) for place in places]
+    tuple_code = f"({codes[0]},)" if len(codes) == 1 else f"({', '.join(codes)})"
+    # a rule's derivatives may bring scalars of their own, which come last
+    return f"def {name}({', '.join([*scalars.values(), '*_'])}):\n    return {tuple_code}\n"
+
+
+def two_functions(prefix: str, f: Side, g: Side) -> tuple[str, str, tuple[str, ...]]:
+    """Names of f and g and their definitions: one where they are the same function."""
+    if same_function(f, g):
+        return prefix, prefix, (function_source(prefix, f),)
+    names = f"{prefix}_left", f"{prefix}_right"
+    return *names, (function_source(names[0], f), function_source(names[1], g))
+
+
+def same_function(f: Side, g: Side) -> bool:
+    """Whether f and g differ at most in the name of their variable."""
+    return f.scalars == g.scalars and f.expr == g.expr.xreplace({g.variable: f.variable})
+
+
+def scalar_tuple(side: Side, codes: Scalars) -> str:
+    """Source of the tuple of the side's scalars."""
+    missing = [symbol.name for symbol in side.scalars if symbol not in codes]
+    if missing:
+        raise ValueError(f"no code is given for the scalars {', '.join(missing)}")
+    values = [codes[symbol] for symbol in side.scalars]
+    return f"({values[0]},)" if len(values) == 1 else f"({', '.join(values)})"

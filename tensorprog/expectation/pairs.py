@@ -1,0 +1,64 @@
+"""Plans for E f(z) g(w) and E f(z)."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import sympy
+
+from tensorprog import functions
+from tensorprog.expectation import rules as _rules
+from tensorprog.expectation.closed import closed_mean
+from tensorprog.expectation.emit import function_source, kinks_source, scalar_tuple
+from tensorprog.expectation.plan import MeanPlan, Plan, Request, Side
+
+for _module in sorted(module.name for module in pkgutil.iter_modules(_rules.__path__)):
+    importlib.import_module(f"{_rules.__name__}.{_module}")
+
+
+def _side(expr, variable: sympy.Symbol, has_mean: bool) -> Side:
+    expr = sympy.sympify(expr)
+    scalars = tuple(sorted(expr.free_symbols - {variable}, key=lambda symbol: symbol.name))
+    if len({symbol.name for symbol in scalars}) < len(scalars):
+        raise ValueError("two scalars have the same name")
+    return Side(expr, variable, scalars, has_mean)
+
+
+def plan_pair(
+    f: sympy.Expr,
+    g: sympy.Expr,
+    z: sympy.Symbol,
+    w: sympy.Symbol,
+    *,
+    mean_f: bool = False,
+    mean_g: bool = False,
+    prefix: str = "phi",
+) -> Plan:
+    """How to compute E f(z) g(w) for jointly Gaussian z and w.
+
+    Other Symbols in f and g are scalars; each side has its own values of them, also where they have the same name. `mean_f` and
+    `mean_g` tell whether z and w can have means other than zero. `prefix` begins the names of what the plan defines.
+    """
+    return _rules.first_plan(Request(_side(f, z, mean_f), _side(g, w, mean_g), prefix))
+
+
+def plan_mean(f: sympy.Expr, z: sympy.Symbol, *, mean: bool = False, prefix: str = "phi") -> MeanPlan:
+    """How to compute E f(z) for a Gaussian z; see plan_pair."""
+    side = _side(f, z, mean)
+    closed = closed_mean(side)
+    if closed is not None:
+        return closed
+    facts = functions.facts(side.expr, z)
+    definitions = [function_source(prefix, side)]
+    if facts.smooth:
+        rule, name, modules = "trapezoid_mean", "trapezoidal rule", ("mean",)
+    else:
+        definitions.append(kinks_source(f"{prefix}_kinks", side, facts.kinks + facts.jumps))
+        rule, name, modules = f"split_mean({prefix}_kinks)", "split quadrature", ("mean", "split")
+    accuracy = "1e-9 for variances up to 100 (float64); 1e-6 in float32"
+
+    def call(p, mu, scalars):
+        return f"gaussian_mean({rule}, {facts.continuity}, {prefix}, {p}, {mu or '0.0'}, {scalar_tuple(side, scalars)})"
+
+    return MeanPlan(name, accuracy, tuple(definitions), modules, call)
