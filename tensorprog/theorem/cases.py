@@ -1,0 +1,590 @@
+"""A family's assignments as cases: what the theorem sees of an instruction, one form to a case.
+
+Conditions on indices become ranges and index conditions, and each case holds one of
+
+    Linear    Σ coefficient · C's · vector, under sums       (LinComb, readouts, the zero vector)
+    Multiply  W @ x                                          (MatMul)
+    Pointwise f(vectors; C's)                                (Nonlin, Moment)
+
+`h[l] := W1 @ x if l == 1 else W[l] @ z[l-1]` over l = 1..L is two cases: l = 1, and l = 2..L.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import sympy
+
+from tensorprog.errors import ProgramError, Span
+from tensorprog.language import syntax
+from tensorprog.program.affine import Affine, Range, at_most, extent, map_bound, maximum, minimum, shift
+from tensorprog.program.ir import Family, Function, Program
+from tensorprog.program.scope import Scope, apply_definition, arithmetic
+from tensorprog.program.typing import is_zero
+from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
+from tensorprog.theorem.recursion import Condition, affine_number
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A member of a family."""
+
+    name: str
+    indices: tuple[Affine, ...]
+    span: Span = syntax.NO_SPAN
+
+
+@dataclass(frozen=True)
+class Term:
+    """coefficient · Π scalars · vector, summed over `sums` where `conditions` hold.
+
+    vector None: the vector of ones. readout: v in v.T @ vector. `scalars` are expressions of C's.
+    """
+
+    coefficient: sympy.Expr
+    scalars: tuple[ScalarForm, ...]
+    vector: Reference | None
+    readout: Reference | None
+    sums: tuple[Range, ...]
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class ScalarForm:
+    """A function of C's: `expression` with symbols standing for references or reductions over C's."""
+
+    expression: sympy.Expr
+    arguments: tuple[tuple[sympy.Symbol, Reference | ScalarReduction], ...]
+
+
+@dataclass(frozen=True)
+class ScalarReduction:
+    """max, min, prod, sum, mean or softmax of C's over a range; softmax is read at `at`."""
+
+    kind: str
+    range: Range
+    body: ScalarForm
+    at: Affine | None = None
+
+
+@dataclass(frozen=True)
+class Linear:
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class Multiply:
+    matrix: Reference
+    vector: Reference
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """A coordinatewise function: symbols of `expression` stand for vectors and for functions of C's."""
+
+    expression: sympy.Expr
+    vectors: tuple[tuple[sympy.Symbol, Reference], ...]
+    scalars: tuple[tuple[sympy.Symbol, ScalarForm], ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """`target` over `binders` where `conditions` hold: the instruction `body`."""
+
+    binders: tuple[Range, ...]
+    target: tuple[Affine, ...]
+    conditions: tuple[Condition, ...]
+    body: Linear | Multiply | Pointwise
+    span: Span = syntax.NO_SPAN
+
+
+@dataclass
+class CaseReader:
+    """Reads the cases of a program's families; results are kept."""
+
+    program: Program
+
+    def __post_init__(self) -> None:
+        p = self.program
+        self.known = p.integers
+        self._cases: dict[str, tuple[Case, ...]] = {}
+        self._scope = Scope(
+            parameters={x.name: x for x in p.parameters},
+            widths=dict(p.widths),
+            features=list(p.features),
+            functions=dict(p.functions),
+            ranges={f.name: f.ranges for f in p.families.values()},
+            types={f.name: f.type for f in p.families.values()},
+        )
+        self._fresh = 0
+
+    # -- what is certain
+
+    def settle(self, bound):
+        """A bound with the known integer parameters put in."""
+        return map_bound(bound, lambda a: a.substitute(self.known))
+
+    def certain(self, c: Condition, ranges: dict[str, Range]) -> bool | None:
+        """Whether a condition always holds (True), never holds (False), or depends (None)."""
+        low = self.settle(extent(c.expression, ranges, False))
+        high = self.settle(extent(c.expression, ranges, True))
+        zero = Affine(0)
+        if c.op == "ge":
+            if at_most(zero, low):
+                return True
+            return False if at_most(high, Affine(-1)) else None
+        if isinstance(low, Affine) and low == high and low.is_constant:
+            return low.constant == 0
+        if at_most(high, Affine(-1)) or at_most(Affine(1), low):
+            return False
+        return None
+
+    def is_size(self, symbol: str) -> bool:
+        name = symbol.rstrip("'")
+        return name in self._scope.parameters or name in self._scope.features
+
+    def number(self, a: Affine) -> sympy.Expr:
+        return affine_number(a, self.is_size)
+
+    # -- families
+
+    def cases(self, name: str) -> tuple[Case, ...]:
+        if name not in self._cases:
+            family = self.program.families[name]
+            result: list[Case] = []
+            for clause in family.clauses:
+                scope_ranges = list(clause.loops)
+                for value, conditions in self._branches(clause.value, scope_ranges):
+                    for binders, target, rest, mapping in self._refine(clause.loops, clause.target, conditions):
+                        with self._bound([*clause.loops]):
+                            body = self._body(family, value, list(clause.loops), mapping)
+                        result.append(Case(binders, target, rest, body, clause.span))
+            self._cases[name] = tuple(result)
+        return self._cases[name]
+
+    def _bound(self, ranges: list[Range]):
+        from tensorprog.program.scope import Binding
+
+        return self._scope.bound([Binding(r) for r in ranges])
+
+    def _branches(self, e: syntax.Expr, ranges) -> list[tuple[syntax.Expr, list[list[Condition]]]]:
+        """The branches of a conditional instruction, each with its condition in disjunctive form."""
+        if not isinstance(e, syntax.Conditional):
+            return [(e, [[]])]
+        with self._bound(list(ranges)):
+            yes, no = self.disjunction(e.condition), self.disjunction(syntax.Not(e.condition))
+        result = []
+        for branch, outer in ((e.then, yes), (e.otherwise, no)):
+            for value, inner in self._branches(branch, ranges):
+                result.append((value, [a + b for a in outer for b in inner]))
+        return result
+
+    def disjunction(self, c: syntax.Condition, negated: bool = False) -> list[list[Condition]]:
+        """A condition as alternatives of conditions that hold together; alternatives exclude each other."""
+        match c:
+            case syntax.Not(operand):
+                return self.disjunction(operand, not negated)
+            case syntax.And(left, right) | syntax.Or(left, right):
+                if isinstance(c, syntax.And) != negated:
+                    return [
+                        a + b for a in self.disjunction(left, negated) for b in self.disjunction(right, negated)
+                    ]
+                # Exclusive alternatives: left, or right without left.
+                rights = self.disjunction(right, negated)
+                lefts = self.disjunction(left, negated)
+                without = self.disjunction(left, not negated)
+                return lefts + [a + b for a in without for b in rights]
+            case syntax.Comparison(op, left, right):
+                a, b = self._scope.affine(left), self._scope.affine(right)
+                if negated:
+                    op = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}[op]
+                match op:
+                    case "==":
+                        return [[Condition("eq", a - b)]]
+                    case "!=":
+                        return [[Condition("ge", a - b - 1)], [Condition("ge", b - a - 1)]]
+                    case "<":
+                        return [[Condition("ge", b - a - 1)]]
+                    case "<=":
+                        return [[Condition("ge", b - a)]]
+                    case ">":
+                        return [[Condition("ge", a - b - 1)]]
+                    case ">=":
+                        return [[Condition("ge", a - b)]]
+        raise AssertionError(c)
+
+    def _refine(self, loops, target, alternatives):
+        """Conditions on single indices become their ranges."""
+        for conditions in alternatives:
+            ranges = {r.name: r for r in loops}
+            mapping: dict[str, Affine] = {}
+            rest: list[Condition] = []
+            possible = True
+            for c in conditions:
+                c = replace(c, expression=c.expression.substitute(mapping))
+                here = [s for s, _ in c.expression.terms if s in ranges]
+                if len(here) == 1 and abs(c.expression.coefficient(here[0])) == 1:
+                    name = here[0]
+                    sign = c.expression.coefficient(name)
+                    # sign·i + rest ≥ 0 or = 0
+                    value = (c.expression - Affine.symbol(name) * sign) * -sign
+                    r = ranges[name]
+                    if c.op == "eq":
+                        ends = (("ge", map_bound_difference(value, r.low)), ("ge", map_bound_difference(r.high, value)))
+                        for op, difference in ends:
+                            if difference is not None:
+                                rest.append(Condition(op, difference))
+                        mapping = {k: v.substitute({name: value}) for k, v in mapping.items()} | {name: value}
+                        del ranges[name]
+                        ranges = {k: substitute_range(x, {name: value}) for k, x in ranges.items()}
+                    elif sign > 0:
+                        ranges[name] = Range(name, maximum(r.low, value), r.high)
+                    else:
+                        ranges[name] = Range(name, r.low, minimum(r.high, value))
+                else:
+                    rest.append(c)
+            kept: list[Condition] = []
+            for c in rest:
+                c = replace(c, expression=c.expression.substitute(mapping))
+                verdict = self.certain(c, ranges)
+                if verdict is False:
+                    possible = False
+                elif verdict is None:
+                    kept.append(c)
+            for r in ranges.values():
+                low = self.settle(extent(r.low, ranges, False))
+                high = self.settle(extent(r.high, ranges, True))
+                if at_most(shift(high, 1), low):
+                    possible = False
+            if possible:
+                binders = tuple(ranges[r.name] for r in loops if r.name in ranges)
+                yield binders, tuple(t.substitute(mapping) for t in target), tuple(kept), mapping
+
+    # -- bodies
+
+    def _body(self, family: Family, e: syntax.Expr, loops: list[Range], mapping: dict[str, Affine]):
+        if isinstance(e, syntax.Call) and e.function == "MatMul":
+            matrix, operand = e.arguments
+            vector, guards = self._operand(operand)
+            if vector is None:
+                return Linear(())
+            return Multiply(
+                self._put(self._reference(matrix), mapping),
+                self._put(vector, mapping),
+                self._put_conditions(guards, mapping),
+            )
+        if is_zero(e):
+            return Linear(())
+        if family.role == "output" and not isinstance(family.type, Scalar):
+            return Linear(tuple(self._put_term(t, mapping) for t in self._terms(e, [r.name for r in loops])))
+        assert isinstance(e, syntax.Call), e
+        (inner,) = e.arguments
+        if e.function == "LinComb" and not isinstance(family.type, Scalar | Data):
+            return Linear(tuple(self._put_term(t, mapping) for t in self._terms(inner, [r.name for r in loops])))
+        body = self._pointwise(inner, isinstance(family.type, Scalar))
+        return self._put_pointwise(body, mapping)
+
+    def _operand(self, e: syntax.Expr) -> tuple[Reference | None, tuple[Condition, ...]]:
+        if is_zero(e):
+            return None, ()
+        if isinstance(e, syntax.Guard):
+            vector, inner = self._operand(e.value)
+            if vector is None:
+                return None, ()
+            return vector, inner + self.in_range(vector)
+        return self._reference(e), ()
+
+    def in_range(self, r: Reference) -> tuple[Condition, ...]:
+        """The conditions that a reference's indices lie in the ranges of its family."""
+        result = []
+        for i, axis in zip(r.indices, self.program.families[r.name].ranges, strict=True):
+            for difference in (map_bound_difference(i, axis.low), map_bound_difference(axis.high, i)):
+                if difference is None:
+                    raise ProgramError("the range of this variable is too involved for `else`", r.span)
+                result.append(Condition("ge", difference))
+        return tuple(result)
+
+    def _reference(self, e: syntax.Expr) -> Reference:
+        if isinstance(e, syntax.Index):
+            return Reference(e.name, tuple(self._scope.affine(i) for i in e.indices), e.span)
+        assert isinstance(e, syntax.Name), e
+        return Reference(e.name, (), e.span)
+
+    def _put(self, r: Reference, mapping: dict[str, Affine]) -> Reference:
+        return replace(r, indices=tuple(i.substitute(mapping) for i in r.indices)) if mapping else r
+
+    def _put_conditions(self, conditions, mapping):
+        return tuple(replace(c, expression=c.expression.substitute(mapping)) for c in conditions)
+
+    def _put_number(self, e: sympy.Expr, mapping) -> sympy.Expr:
+        return e.xreplace({sympy.Symbol(k, integer=True): self.number(v) for k, v in mapping.items()})
+
+    def _put_term(self, t: Term, mapping) -> Term:
+        if not mapping:
+            return t
+        return Term(
+            self._put_number(t.coefficient, mapping),
+            tuple(self._put_scalar(s, mapping) for s in t.scalars),
+            t.vector and self._put(t.vector, mapping),
+            t.readout and self._put(t.readout, mapping),
+            tuple(substitute_range(r, mapping) for r in t.sums),
+            self._put_conditions(t.conditions, mapping),
+        )
+
+    def _put_scalar(self, s: ScalarForm, mapping) -> ScalarForm:
+        arguments = []
+        for symbol, a in s.arguments:
+            if isinstance(a, Reference):
+                arguments.append((symbol, self._put(a, mapping)))
+            else:
+                at = a.at and a.at.substitute(mapping)
+                inner = {k: v for k, v in mapping.items() if k != a.range.name}
+                arguments.append(
+                    (symbol, ScalarReduction(a.kind, substitute_range(a.range, mapping), self._put_scalar(a.body, inner), at))
+                )
+        return ScalarForm(self._put_number(s.expression, mapping), tuple(arguments))
+
+    def _put_pointwise(self, p: Pointwise, mapping) -> Pointwise:
+        if not mapping:
+            return p
+        return Pointwise(
+            self._put_number(p.expression, mapping),
+            tuple((s, self._put(r, mapping)) for s, r in p.vectors),
+            tuple((s, self._put_scalar(f, mapping)) for s, f in p.scalars),
+        )
+
+    def put(self, body, mapping: dict[str, Affine]):
+        """A body with indices replaced."""
+        if isinstance(body, Linear):
+            return Linear(tuple(self._put_term(t, mapping) for t in body.terms))
+        if isinstance(body, Multiply):
+            return Multiply(
+                self._put(body.matrix, mapping),
+                self._put(body.vector, mapping),
+                self._put_conditions(body.conditions, mapping),
+            )
+        return self._put_pointwise(body, mapping)
+
+    # -- linear combinations
+
+    def _terms(self, e: syntax.Expr, taken: list[str]) -> list[Term]:
+        """The terms of the inside of a LinComb or of an output."""
+        match e:
+            case syntax.Binary("+", a, b):
+                return self._terms(a, taken) + self._terms(b, taken)
+            case syntax.Binary("-", a, b):
+                return self._terms(a, taken) + [_scaled(t, sympy.Integer(-1)) for t in self._terms(b, taken)]
+            case syntax.Negate(a):
+                return [_scaled(t, sympy.Integer(-1)) for t in self._terms(a, taken)]
+            case syntax.Binary("*", a, b):
+                for x, y in ((a, b), (b, a)):
+                    if self._is_scalar(x):
+                        return [self._times(t, x, False) for t in self._terms(y, taken)]
+            case syntax.Binary("/", a, b):
+                return [self._times(t, b, True) for t in self._terms(a, taken)]
+            case syntax.Binary("@", syntax.Transpose(v), x):
+                vector, conditions = self._operand(x)
+                if vector is None:
+                    return []
+                return [Term(sympy.Integer(1), (), vector, self._reference(v), (), conditions)]
+            case syntax.Guard(value, _):
+                if isinstance(value, syntax.Binary):  # a guarded readout
+                    (term,) = self._terms(value, taken)
+                    conditions = term.conditions + self.in_range(term.vector) + self.in_range(term.readout)
+                    return [replace(term, conditions=conditions)]
+                vector, conditions = self._operand(e)
+                return [Term(sympy.Integer(1), (), vector, None, (), conditions)] if vector else []
+            case syntax.Conditional(a, c, b):
+                result = []
+                for branch, condition in ((a, c), (b, syntax.Not(c))):
+                    for conjunction in self.disjunction(condition):
+                        for t in self._terms(branch, taken):
+                            result.append(replace(t, conditions=(*conjunction, *t.conditions)))
+                return result
+            case syntax.Reduction(kind, binders, body) if kind in ("sum", "mean") and not self._is_scalar(e):
+                return self._reduced(kind, binders, body, taken)
+        if is_zero(e):
+            return []
+        if self._is_scalar(e):
+            return [self._times(Term(sympy.Integer(1), (), None, None, (), ()), e, False)]
+        vector, conditions = self._operand(e)
+        assert vector is not None
+        return [Term(sympy.Integer(1), (), vector, None, (), conditions)]
+
+    def _reduced(self, kind: str, binders, body, taken: list[str]) -> list[Term]:
+        ranges: list[Range] = []
+        names: dict[str, str] = {}
+        outer = list(taken)
+        for b in binders:
+            r = self._scope.range_of(b).range
+            r = Range(r.name, map_bound(r.low, lambda a: _renamed(a, names)), map_bound(r.high, lambda a: _renamed(a, names)))
+            name = r.name
+            while name in outer:
+                name += "_"
+            names[r.name] = name
+            outer.append(name)
+            ranges.append(replace(r, name=name))
+        bound = [replace(r, name=old) for r, old in zip(ranges, names, strict=True)]
+        with self._bound(bound):
+            terms = self._terms(body, outer)
+        mapping = {old: Affine.symbol(new) for old, new in names.items() if old != new}
+        factor = sympy.Integer(1)
+        if kind == "mean":
+            for r in ranges:
+                if not isinstance(r.low, Affine) or not isinstance(r.high, Affine):
+                    raise ProgramError("the range of this mean is too involved", body.span)
+                factor /= self.number(r.high - r.low + 1)
+        return [
+            replace(t, sums=(*ranges, *t.sums), coefficient=t.coefficient * factor)
+            for t in (self._put_term(t, mapping) for t in terms)
+        ]
+
+    def _is_scalar(self, e: syntax.Expr) -> bool:
+        if any(isinstance(s, syntax.Name) and s.name in self.program.widths for s in _leaves(e)):
+            return True
+        from tensorprog.program.typing import readout_type
+
+        return isinstance(readout_type(e, self._scope), Constant | Scalar)
+
+    def _times(self, t: Term, e: syntax.Expr, divide: bool) -> Term:
+        form = self.scalar(e)
+        value = 1 / form.expression if divide else form.expression
+        if not form.arguments:
+            return _scaled(t, value)
+        return replace(t, scalars=(*t.scalars, ScalarForm(value, form.arguments)))
+
+    # -- scalars and coordinatewise functions
+
+    def scalar(self, e: syntax.Expr) -> ScalarForm:
+        arguments: dict[object, tuple[sympy.Symbol, Reference | ScalarReduction]] = {}
+        expression = self._expression(e, lambda leaf: self._scalar_leaf(leaf, arguments))
+        return ScalarForm(expression, tuple(arguments.values()))
+
+    def _scalar_leaf(self, e: syntax.Expr, arguments) -> sympy.Symbol | None:
+        match e:
+            case syntax.Name(name) | syntax.Index(name) if name in self.program.families:
+                if name in self._scope.indices:
+                    return None
+                return self._symbol(arguments, self._reference(e), name)
+            case syntax.Reduction(kind, binders, body):
+                if kind not in ("sum", "mean", "prod", "max", "min", "softmax"):
+                    raise ProgramError(f"{kind} of C's is not supported", e.span)
+                *first, last = binders
+                if first:
+                    body = replace(e, binders=(last,))
+                    e = replace(e, binders=tuple(first), body=body)
+                    (last,) = e.binders if len(e.binders) == 1 else (None,)
+                    if last is None:
+                        raise ProgramError(f"write nested {kind}[…] with one index each", e.span)
+                binding = self._scope.range_of(last)
+                with self._scope.bound([binding]):
+                    inner = self.scalar(body)
+                at = Affine.symbol(last.name) if kind == "softmax" else None
+                return self._symbol(arguments, ScalarReduction(kind, binding.range, inner, at), kind)
+            case syntax.Guard(value, otherwise):
+                raise ProgramError("`else` inside arithmetic on C's is not supported: assign the value first", e.span)
+            case syntax.Conditional():
+                raise ProgramError("a condition inside arithmetic on C's is not supported: assign each branch", e.span)
+        return None
+
+    def _symbol(self, arguments, leaf, stem: str) -> sympy.Symbol:
+        if leaf not in arguments:
+            self._fresh += 1
+            arguments[leaf] = (sympy.Symbol(f"{stem}_{self._fresh}", real=True), leaf)
+        return arguments[leaf][0]
+
+    def _pointwise(self, e: syntax.Expr, scalar: bool) -> Pointwise:
+        vectors: dict[Reference, tuple[sympy.Symbol, Reference]] = {}
+        scalars: dict[object, tuple[sympy.Symbol, Reference | ScalarReduction]] = {}
+
+        def leaf(x: syntax.Expr):
+            match x:
+                case syntax.Name(name) | syntax.Index(name) if name in self.program.families:
+                    if name in self._scope.indices:
+                        return None
+                    if isinstance(self.program.families[name].type, Vector | Data):
+                        return self._symbol(vectors, self._reference(x), name)
+                case syntax.Reduction(kind) if not self._is_scalar(x):
+                    raise ProgramError(
+                        f"the limit of {kind}[…] over vectors is not derived yet", x.span
+                    )
+            return self._scalar_leaf(x, scalars)
+
+        expression = self._expression(e, leaf)
+        forms = tuple((s, ScalarForm(s, ((s, r),))) for s, r in scalars.values())
+        return Pointwise(expression, tuple(vectors.values()), forms)
+
+    def _expression(self, e: syntax.Expr, leaf: Callable[[syntax.Expr], sympy.Symbol | None]) -> sympy.Expr:
+        symbol = leaf(e)
+        if symbol is not None:
+            return symbol
+        match e:
+            case syntax.Negate(operand):
+                return -self._expression(operand, leaf)
+            case syntax.Binary(op, a, b) if op != "@":
+                return arithmetic(op, self._expression(a, leaf), self._expression(b, leaf), e.span)
+            case syntax.Call(name, arguments, keywords):
+                values = [self._expression(a, leaf) for a in arguments]
+                named = {k: self._expression(v, leaf) for k, v in keywords}
+                return self._scope.apply(name, values, named, e.span)
+            case syntax.DerivativeCall(function, argument, arguments, keywords):
+                derived: Function = self._scope.derivative(function, argument, e.span)
+                values = [self._expression(a, leaf) for a in arguments]
+                return apply_definition(derived, values, {k: self._expression(v, leaf) for k, v in keywords}, e.span)
+        return self._scope.number(e)
+
+    # -- matrices
+
+    def matrix(self, r: Reference) -> tuple[Reference, bool]:
+        """The declared weight that a matrix names, and whether transposed."""
+        family = self.program.families[r.name]
+        transposed = False
+        while family.transpose_of is not None:
+            value = family.clauses[0].value
+            assert isinstance(value, syntax.Call)
+            mapping = {}
+            target = family.clauses[0].target
+            for t, i in zip(target, r.indices, strict=True):
+                if len(t.terms) == 1 and t.terms[0][1] == 1:
+                    mapping[t.terms[0][0]] = i - t.constant
+            with self._bound(list(family.clauses[0].loops)):
+                inner = self._reference(value.arguments[0])
+            r = self._put(inner, mapping)
+            transposed = not transposed
+            family = self.program.families[r.name]
+        assert isinstance(family.type, Matrix)
+        return r, transposed
+
+
+def substitute_range(r: Range, mapping: dict[str, Affine]) -> Range:
+    return Range(
+        r.name,
+        map_bound(r.low, lambda a: a.substitute(mapping)),
+        map_bound(r.high, lambda a: a.substitute(mapping)),
+    )
+
+
+def map_bound_difference(a, b) -> Affine | None:
+    """a − b where both are affine."""
+    return a - b if isinstance(a, Affine) and isinstance(b, Affine) else None
+
+
+def _renamed(a: Affine, names: dict[str, str]) -> Affine:
+    return a.substitute({k: Affine.symbol(v) for k, v in names.items()})
+
+
+def _scaled(t: Term, factor: sympy.Expr) -> Term:
+    return replace(t, coefficient=t.coefficient * factor)
+
+
+def _leaves(e: syntax.Expr):
+    match e:
+        case syntax.Binary(_, a, b):
+            return _leaves(a) + _leaves(b)
+        case syntax.Negate(a):
+            return _leaves(a)
+        case syntax.Call(_, arguments, _):
+            return [x for a in arguments for x in _leaves(a)]
+    return [e]

@@ -1,0 +1,354 @@
+"""The Recursion: the moment IR between a program and its kernel.
+
+A Recursion is a set of tables, each defined by clauses over index ranges from other tables:
+
+    Σ(h, h')[t, t'] := (var_w) · E(s, s')[t-1, t'-1] + var_u · <x[t], x'[t']>/d + var_b     t = 1..T, t' = 1..T'
+    E(s, s')[t, t'] := pair(erf, erf; Σ(h, h')[t, t'], Σ(h, h)[t, t], Σ(h', h')[t', t'])
+
+Tables live in two systems. A *run* is what one input of the program alone determines: means, C's, and the second
+moments of the run with itself (the self streams); it is evaluated for x1 and for x2. The *cross* stream holds the
+second moments between a run on x1 and a run on x2, and is the only one that moves with the correlation ρ of two
+copies of the parameters. What is derived, printed and compiled is this one object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+
+import sympy
+
+from tensorprog.program.affine import Affine, Range, map_bound
+
+# Kinds of tables.
+DATA = "data"  # an input or data computed from inputs, one run: [axes…, d]
+SCALAR = "scalar"  # a C, one run
+MEAN = "mean"  # E Z^x, one run
+COVARIANCE = "covariance"  # Cov(Z^g, Z^g') of two G-vars
+MOMENT = "moment"  # E Z^x Z^x'
+OUTPUT = "output"  # the kernel of the output
+
+
+@dataclass(frozen=True)
+class Key:
+    """Names a table: its kind, stream ("self" or "cross"; one-run tables are "self") and one or two families."""
+
+    kind: str
+    stream: str
+    families: tuple[str, ...]
+
+
+# ---------------------------------------------------------------- expressions
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number in real parameters, sizes and indices."""
+
+    value: sympy.Expr
+
+
+@dataclass(frozen=True)
+class LawVariance:
+    """The part of a random variable's law: `scale` in one copy, scale + ε·`tangent` between copies.
+
+    scale = lim fan-in · multiplier² · variance; tangent = lim fan-in · multiplier², the quotient
+    (1/var)·∂/∂ρ taken analytically; None where it diverges (the NTK of a standard parametrization).
+    `moves` is False within one run and for fixed parameters.
+    """
+
+    name: str
+    scale: sympy.Expr
+    tangent: sympy.Expr | None
+    moves: bool
+
+
+@dataclass(frozen=True)
+class Read:
+    """An entry of a table. `side` says whose run: "left", "right", or None inside a run and for the cross stream."""
+
+    key: Key
+    indices: tuple[Affine, ...]
+    side: str | None = None
+
+
+@dataclass(frozen=True)
+class Gram:
+    """<x, x'>/d of two data vectors; `sides` their runs (None, None inside a run)."""
+
+    names: tuple[str, str]
+    left: tuple[Affine, ...]
+    right: tuple[Affine, ...]
+    sides: tuple[str | None, str | None]
+    feature: str
+
+
+@dataclass(frozen=True)
+class Add:
+    terms: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Product:
+    factors: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`expression` ≥ 0 ("ge") or = 0 ("eq"), an integer expression."""
+
+    op: str
+    expression: Affine
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Σ over the ranges, of the entries where all conditions hold."""
+
+    ranges: tuple[Range, ...]
+    conditions: tuple[Condition, ...]
+    body: Node
+
+
+@dataclass(frozen=True)
+class Where:
+    """`then` where all conditions hold, else `otherwise`."""
+
+    conditions: tuple[Condition, ...]
+    then: Node
+    otherwise: Node
+
+
+@dataclass(frozen=True)
+class Apply:
+    """A function of scalars: a sympy expression with symbols standing for entries."""
+
+    expression: sympy.Expr
+    arguments: tuple[tuple[sympy.Symbol, Node], ...]
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """max, min, prod or softmax of scalars over a range; softmax gives the value at `at`."""
+
+    kind: str
+    range: Range
+    conditions: tuple[Condition, ...]
+    body: Node
+    at: Affine | None = None
+
+
+@dataclass(frozen=True)
+class PairExpectation:
+    """E f(z) g(w), (z, w) Gaussian with covariance k, variances p, q and means mu, nu (None: zero).
+
+    `same` holds the index pairs that must agree for z and w to be the same variable of the same
+    input (None: never): there k = p = q exactly, which no rounding may spoil.
+    """
+
+    f: sympy.Expr
+    g: sympy.Expr
+    z: sympy.Symbol
+    w: sympy.Symbol
+    k: Node
+    p: Node
+    q: Node
+    mu: Node | None
+    nu: Node | None
+    scalars_f: tuple[tuple[sympy.Symbol, Node], ...]
+    scalars_g: tuple[tuple[sympy.Symbol, Node], ...]
+    same: tuple[Condition, ...] | None
+
+
+@dataclass(frozen=True)
+class SingleExpectation:
+    """E f(z), z Gaussian with variance q and mean mu (None: zero)."""
+
+    f: sympy.Expr
+    z: sympy.Symbol
+    q: Node
+    mu: Node | None
+    scalars: tuple[tuple[sympy.Symbol, Node], ...]
+
+
+@dataclass(frozen=True)
+class JointExpectation:
+    """E f(z_1, …) g(w_1, …) for jointly Gaussian arguments, those of f first in `covariance` and `means`.
+
+    `covariance` is the lower triangle, row by row.
+    """
+
+    f: sympy.Expr
+    g: sympy.Expr
+    zs: tuple[sympy.Symbol, ...]
+    ws: tuple[sympy.Symbol, ...]
+    covariance: tuple[Node, ...]
+    means: tuple[Node | None, ...]
+    scalars_f: tuple[tuple[sympy.Symbol, Node], ...]
+    scalars_g: tuple[tuple[sympy.Symbol, Node], ...]
+
+
+Node = (
+    Constant
+    | LawVariance
+    | Read
+    | Gram
+    | Add
+    | Product
+    | Sum
+    | Where
+    | Apply
+    | Reduce
+    | PairExpectation
+    | SingleExpectation
+    | JointExpectation
+)
+
+ZERO = Constant(sympy.Integer(0))
+ONE = Constant(sympy.Integer(1))
+
+
+def is_zero(node: Node) -> bool:
+    return isinstance(node, Constant) and node.value == 0
+
+
+def add(*terms: Node) -> Node:
+    """The sum, zeros left out and sums flattened."""
+    flat: list[Node] = []
+    number = sympy.Integer(0)
+    for t in terms:
+        for x in t.terms if isinstance(t, Add) else (t,):
+            if isinstance(x, Constant):
+                number += x.value
+            else:
+                flat.append(x)
+    if number != 0:
+        flat.append(Constant(number))
+    if not flat:
+        return ZERO
+    return flat[0] if len(flat) == 1 else Add(tuple(flat))
+
+
+def product(*factors: Node) -> Node:
+    """The product, constants gathered in front and products flattened."""
+    flat: list[Node] = []
+    number = sympy.Integer(1)
+    for t in factors:
+        for x in t.factors if isinstance(t, Product) else (t,):
+            if isinstance(x, Constant):
+                number *= x.value
+            else:
+                flat.append(x)
+    if number == 0:
+        return ZERO
+    if number != 1 or not flat:
+        flat.insert(0, Constant(number))
+    return flat[0] if len(flat) == 1 else Product(tuple(flat))
+
+
+# ---------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True)
+class Clause:
+    """`target` := value for `binders` in their ranges, where all conditions hold."""
+
+    binders: tuple[Range, ...]
+    target: tuple[Affine, ...]
+    conditions: tuple[Condition, ...]
+    value: Node
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a table: its range, and which axes of the two families it runs along (None: not along that one).
+
+    An axis along both is a diagonal: the second family's index is the first's plus `offset`.
+    """
+
+    range: Range
+    left: int | None
+    right: int | None
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    key: Key
+    axes: tuple[Axis, ...]
+    clauses: tuple[Clause, ...]
+
+
+@dataclass(frozen=True)
+class Recursion:
+    """All tables that the outputs of a program need, by key, each after those that it needs first where that can be."""
+
+    program: object
+    tables: Mapping[Key, Table]
+    output: Key | None
+    limits: tuple[Key, ...]
+
+    def system(self, stream: str) -> tuple[Table, ...]:
+        """The tables of a run ("self") or of the cross stream ("cross")."""
+        return tuple(t for t in self.tables.values() if t.key.stream == stream)
+
+
+# ---------------------------------------------------------------- walking
+
+
+def parts(node) -> Iterator[Node]:
+    """The nodes right under a node."""
+    for f in fields(node):
+        yield from _parts(getattr(node, f.name))
+
+
+def _parts(value) -> Iterator[Node]:
+    if isinstance(value, Node):
+        yield value
+    elif isinstance(value, tuple):
+        for v in value:
+            yield from _parts(v)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    yield node
+    for p in parts(node):
+        yield from walk(p)
+
+
+def reads(node: Node) -> Iterator[Read]:
+    return (x for x in walk(node) if isinstance(x, Read))
+
+
+def substitute(node, values: Mapping[str, Affine]):
+    """Indices replaced by affine expressions, everywhere in a node, clause or range."""
+    if not values:
+        return node
+    symbols = {sympy.Symbol(name, integer=True): affine_number(a) for name, a in values.items()}
+
+    def change(value):
+        if isinstance(value, Affine):
+            return value.substitute(values)
+        if isinstance(value, Range):
+            return replace(
+                value,
+                low=map_bound(value.low, lambda a: a.substitute(values)),
+                high=map_bound(value.high, lambda a: a.substitute(values)),
+            )
+        if isinstance(value, sympy.Basic):
+            return value.xreplace(symbols) if isinstance(value, sympy.Expr) else value
+        if isinstance(value, tuple):
+            return tuple(change(v) for v in value)
+        if isinstance(value, Node | Condition):
+            return replace(value, **{f.name: change(getattr(value, f.name)) for f in fields(value)})
+        return value
+
+    return change(node)
+
+
+def affine_number(a: Affine, size: Callable[[str], bool] = lambda s: False) -> sympy.Expr:
+    """An affine expression as a number: indices are integer symbols."""
+    return a.constant + sum(
+        (c * (sympy.Symbol(s, positive=True) if size(s) else sympy.Symbol(s, integer=True)) for s, c in a.terms),
+        sympy.Integer(0),
+    )
