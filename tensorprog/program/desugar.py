@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
+from tensorprog.program.affine import Affine, extent
 from tensorprog.program.scope import Scope
 from tensorprog.program.substitution import free_names, rename, subexpressions
 from tensorprog.program.typing import infer, is_zero, readout_type
@@ -289,14 +290,13 @@ class Desugarer:
             name = self._new_name(_stem(value))
             self._shared[key] = name
             self.scope.types[name] = t
+            ranges = {b.name: self.scope.indices[b.name].range for b in (*place.loops, *place.local)}
             self.scope.ranges[name] = tuple(
-                self.scope.range_of(b).range for b in (*(self._closed(b) for b in binders), *local)
+                replace(r, low=extent(r.low, ranges, False), high=extent(r.high, ranges, True))
+                for r in (ranges[b.name] for b in (*binders, *local))
             )
             self._before.append(syntax.Assignment(name, indices, value, type_name(t), span=origin.span))
         return _reference(self._shared[key], tuple(syntax.Name(b.name) for b in (*binders, *local)), origin.span)
-
-    def _closed(self, b: syntax.Binder) -> syntax.Binder:
-        return b
 
     def _new_name(self, stem: str) -> str:
         taken = set(self.scope.known()) | self.temporaries | set(self.scope.types) | set(self.scope.spans)
@@ -522,8 +522,6 @@ class Desugarer:
 
 def bound_expression(bound, at: syntax.Expr) -> syntax.Expr:
     """A bound of a range as syntax."""
-    from tensorprog.program.affine import Affine
-
     if not isinstance(bound, Affine):
         raise ProgramError("the range of this variable is too involved for `else`", at.span)
     e: syntax.Expr | None = None

@@ -271,7 +271,7 @@ class _Assigned:
             view[old] = self.times.reshape([h - a + 1 for a, h in zip(self.low, self.high, strict=True)])
         self.low, self.high, self.times, self.batches = low, high, wider.times, wider.batches
 
-    def note(self, columns: list[Integers], time: np.ndarray, span: Span) -> list[tuple[object, int]]:
+    def note(self, columns: list[Integers], time: np.ndarray, span: Span) -> list[tuple[int, int]]:
         """Enter members that are assigned at these times; gives those that are assigned twice: (time, number)."""
         self.reach(columns, span)
         numbers = self.numbers(columns, len(time))
@@ -285,7 +285,7 @@ class _Assigned:
             self.times[numbers] = 0
         return self._merge(numbers, time)
 
-    def _merge(self, numbers: np.ndarray, time: np.ndarray) -> list[tuple[object, int]]:
+    def _merge(self, numbers: np.ndarray, time: np.ndarray) -> list[tuple[int, int]]:
         order = np.argsort(numbers, kind="stable")  # the times of a batch ascend already
         sorted_numbers = numbers[order]
         first = np.ones(len(order), bool)
@@ -301,7 +301,7 @@ class _Assigned:
         self.times[numbers] = np.where(before > 0, np.minimum(before, time), time)
         return twice
 
-    def close(self) -> list[tuple[object, int]]:
+    def close(self) -> list[tuple[int, int]]:
         """Sort what was entered, where the range is huge; gives members assigned twice as `note` does."""
         if self.batches is None:
             return []
@@ -326,7 +326,7 @@ class _Assigned:
         return np.where(self.keys[place] == numbers, self.times[place], 0)
 
     def member(self, number: int) -> list[int]:
-        indices = []
+        indices: list[int] = []
         for low, high in zip(reversed(self.low), reversed(self.high), strict=True):
             number, k = divmod(number, high - low + 1)
             indices.insert(0, low + k)
@@ -518,7 +518,7 @@ class _DryRun:
         ]
         self._assigned_twice(family, family.note(columns, rows.time, s.span))
 
-    def _assigned_twice(self, family: _Assigned, members: list[tuple[object, int]]) -> None:
+    def _assigned_twice(self, family: _Assigned, members: list[tuple[int, int]]) -> None:
         for time, number in members:
             indices = family.member(number)
             second = self._leaf_at(time).assignment
@@ -617,7 +617,8 @@ class _DryRun:
         """The range of every axis; one may depend on the indices before it."""
         if isinstance(family, _Assigned):
             return list(zip(family.axes, family.low, family.high, strict=True))
-        ranges, names = [], {}
+        ranges: list[tuple[str, Integers, Integers]] = []
+        names: dict[str, Integers] = {}
         for b, v in zip(family.axes, columns, strict=True):
             assert b.low is not None and b.high is not None
             ranges.append((b.name, self._integer(b.low, names), self._integer(b.high, names)))

@@ -12,7 +12,7 @@ Conditions on indices become ranges and index conditions, and each case holds on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import sympy
 
@@ -32,7 +32,7 @@ class Reference:
 
     name: str
     indices: tuple[Affine, ...]
-    span: Span = syntax.NO_SPAN
+    span: Span = field(default=syntax.NO_SPAN, compare=False)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Case:
     target: tuple[Affine, ...]
     conditions: tuple[Condition, ...]
     body: Linear | Multiply | Pointwise
-    span: Span = syntax.NO_SPAN
+    span: Span = field(default=syntax.NO_SPAN, compare=False)
 
 
 @dataclass
@@ -118,7 +118,6 @@ class CaseReader:
             ranges={f.name: f.ranges for f in p.families.values()},
             types={f.name: f.type for f in p.families.values()},
         )
-        self._fresh = 0
 
     # -- what is certain
 
@@ -161,8 +160,40 @@ class CaseReader:
                         with self._bound([*clause.loops]):
                             body = self._body(family, value, list(clause.loops), mapping)
                         result.append(Case(binders, target, rest, body, clause.span))
-            self._cases[name] = tuple(result)
+            self._cases[name] = tuple(self._merged(result))
         return self._cases[name]
+
+    def _merged(self, cases: list[Case]) -> list[Case]:
+        """Neighbouring cases that say the same as one: phi_h[1] and phi_h[l], l = 2..depth."""
+        for a in cases:
+            for b in cases:
+                union = self._union(a, b) if a is not b else None
+                if union is not None:
+                    rest = [c for c in cases if c is not a and c is not b]
+                    return self._merged([union, *rest])
+        return cases
+
+    def _union(self, a: Case, b: Case) -> Case | None:
+        if len(b.binders) != len(a.binders) + 1 or a.conditions != b.conditions:
+            return None
+        for k, (e, f) in enumerate(zip(a.target, b.target, strict=True)):
+            loop = next((r for r in b.binders if f == Affine.symbol(r.name)), None)
+            if loop is None or e == f or not e.substitute(self.known).is_constant:
+                continue
+            if any(loop.name in t.symbols for j, t in enumerate(b.target) if j != k):
+                continue
+            at = {loop.name: e}
+            if self.put(b.body, at) != a.body or tuple(r for r in b.binders if r is not loop) != a.binders:
+                return None
+            if tuple(t.substitute(at) for t in b.target) != a.target:
+                return None
+            for low, high in ((e, loop.high), (loop.low, e)):
+                edge = loop.low if low is e else loop.high
+                gap = map_bound_difference(edge, e)
+                if gap is not None and gap.substitute(self.known) == Affine(1 if low is e else -1):
+                    binders = tuple(Range(r.name, low, high) if r is loop else r for r in b.binders)
+                    return replace(b, binders=binders)
+        return None
 
     def _bound(self, ranges: list[Range]):
         from tensorprog.program.scope import Binding
@@ -490,9 +521,10 @@ class CaseReader:
         return None
 
     def _symbol(self, arguments, leaf, stem: str) -> sympy.Symbol:
+        """The symbol that stands for a leaf: its name, numbered from the second member of a family on."""
         if leaf not in arguments:
-            self._fresh += 1
-            arguments[leaf] = (sympy.Symbol(f"{stem}_{self._fresh}", real=True), leaf)
+            same = sum(s.name == stem or s.name.startswith(stem + "#") for s, _ in arguments.values())
+            arguments[leaf] = (sympy.Symbol(stem if not same else f"{stem}#{same + 1}", real=True), leaf)
         return arguments[leaf][0]
 
     def _pointwise(self, e: syntax.Expr, scalar: bool) -> Pointwise:

@@ -24,6 +24,7 @@ from tensorprog.program.affine import Affine, Range, map_bound
 DATA = "data"  # an input or data computed from inputs, one run: [axes…, d]
 SCALAR = "scalar"  # a C, one run
 MEAN = "mean"  # E Z^x, one run
+GRAM = "gram"  # <x, x'>/d of two data vectors
 COVARIANCE = "covariance"  # Cov(Z^g, Z^g') of two G-vars
 MOMENT = "moment"  # E Z^x Z^x'
 OUTPUT = "output"  # the kernel of the output

@@ -1,8 +1,8 @@
 """Writes reference.npz: expectations E f(z) g(w) by brute force, in another way than the package computes them.
 
-Smooth functions: the trapezoidal rule on a 1601 × 1601 grid of independent Gaussians. Kinked ones: composite Gauss-Legendre rules on panels
-that shrink geometrically towards the kink, and inside towards the kink of g given z. `check()` compares some of both with
-mpmath's adaptive quadrature at 20 digits. Run: python tests/expectation/make_reference.py
+Smooth functions: the trapezoidal rule on a 1601 × 1601 grid of independent Gaussians. Kinked ones: composite Gauss-Legendre
+rules on panels that shrink geometrically towards the kink, and inside towards the kink of g given z. `check()` compares
+some of both with mpmath's adaptive quadrature. Run: python tests/expectation/make_reference.py
 """
 
 import pathlib
@@ -15,7 +15,10 @@ from tensorprog import functions
 
 FILE = pathlib.Path(__file__).with_name("reference.npz")
 X = sympy.Symbol("x", real=True)
-VARIANCES = ((1e-6, 1e-6), (1e-3, 1e-3), (1.0, 1.0), (10.0, 10.0), (100.0, 100.0), (1e-6, 1.0), (0.5, 10.0), (3.0, 100.0))
+# (p, q)
+VARIANCES = (
+    (1e-6, 1e-6), (1e-3, 1e-3), (1.0, 1.0), (10.0, 10.0), (100.0, 100.0), (1e-6, 1.0), (0.5, 10.0), (3.0, 100.0),
+)  # fmt: skip
 CORRELATIONS = (-1.0, -0.999999, -0.5, 0.0, 0.3, 0.9, 1 - 1e-10, 1.0)
 
 
@@ -47,7 +50,7 @@ def smooth_pair(f, g, p, q, c):
 def panels(centre, depth, order):
     """Composite Gauss-Legendre nodes and weights on both sides of centre out to +-10, panels halving towards it."""
     t, v = np.polynomial.legendre.leggauss(order)
-    edges = np.concatenate([[0.0], 0.5 ** np.arange(depth, -1, -1)])
+    edges = np.concatenate([[0.0], 0.75 ** np.arange(depth, -1, -1)])
     s = (edges[:-1, None] + np.diff(edges)[:, None] * (t + 1) / 2).ravel()
     u = (np.diff(edges)[:, None] * v / 2).ravel()
     centre = np.clip(np.asarray(centre, float)[..., None], -10, 10)
@@ -58,9 +61,9 @@ def panels(centre, depth, order):
 
 def kinked_pair(f, g, p, q, c):
     s = np.sqrt((1 - c) * (1 + c))
-    x, weight = panels(0.0, 30, 14)
+    x, weight = panels(0.0, 72, 14)
     centre = np.where(s > 0, -c * x / max(s, 1e-300), np.sign(-c * x) * 10)
-    y, inner = panels(centre, 10, 14)
+    y, inner = panels(centre, 24, 14)
     w = np.sqrt(q) * (c * x[:, None] + s * y)
     return np.sum(weight * f(np.sqrt(p) * x) * np.sum(inner * g(w), -1))
 

@@ -33,10 +33,9 @@ def reciprocal(x):
 def correlation(k, p, q):
     """k/sqrt(pq) in [-1, 1]; 0 where a variance vanishes.
 
-    sqrt(p)·sqrt(q) neither under- nor overflows where p·q does. A few roundings from +-1 count as +-1: equal inputs then
-    have correlation 1 exactly, where everything singular in sqrt(1 - c²) takes its limit.
+    The roots, taken apart on the small shapes of p and q, neither under- nor overflow where p·q does. A few roundings from
+    +-1 count as +-1: equal inputs have correlation 1 exactly, where all that is singular in sqrt(1 - c²) takes its limit.
     """
-    scale = jnp.sqrt(jnp.maximum(p, 0)) * jnp.sqrt(jnp.maximum(q, 0))
-    c = k * reciprocal(scale)
-    near_one = 1 - 4 * np.finfo(np.dtype(c.dtype)).eps
-    return jnp.where(c >= near_one, 1, jnp.where(c <= -near_one, -1, c)).astype(c.dtype)
+    c = k * reciprocal(jnp.sqrt(jnp.maximum(p, 0))) * reciprocal(jnp.sqrt(jnp.maximum(q, 0)))
+    near_one = 1 - 4 * float(jnp.finfo(c.dtype).eps)
+    return jnp.where(c >= near_one, 1.0, jnp.where(c <= -near_one, -1.0, c))
