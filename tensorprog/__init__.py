@@ -1,0 +1,40 @@
+"""From the text of a neural network to its infinite-width kernels.
+
+    import tensorprog as tp
+
+    k = tp.load("rnn", var_w=1.5).kernel()
+    k(x1, x2, "ntk")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tensorprog.api import Program, load, parse
+    from tensorprog.errors import ProgramError
+
+__version__ = "0.1.0"
+__all__ = ["Program", "ProgramError", "__version__", "load", "parse"]
+
+# Importing the package is fast; the compiler behind these names is imported when one of them is first used.
+_HOMES = {
+    "Program": "tensorprog.api",
+    "load": "tensorprog.api",
+    "parse": "tensorprog.api",
+    "ProgramError": "tensorprog.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

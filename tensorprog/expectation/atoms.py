@@ -19,8 +19,8 @@ class Atom:
     coefficient: sympy.Expr
     kind: str
     power: int
-    slope: sympy.Expr = sympy.Integer(1)
-    offset: sympy.Expr = sympy.Integer(0)
+    slope: sympy.Expr = sympy.S.One
+    offset: sympy.Expr = sympy.S.Zero
 
 
 _KINDS = {sympy.exp: "exp", sympy.sin: "sin", sympy.cos: "cos", sympy.erf: "erf", _ABS: "abs", _SIGN: "sign"}
@@ -54,14 +54,16 @@ def _atom(term: sympy.Expr, z: sympy.Symbol) -> Atom | None:
         if slope is None:
             return None
         if base.func in (_ABS, _SIGN):
-            if offset != 0:
-                return None
-            # |az|^m = |a|^m |z|^m, and what is even of it is a power of z
-            coefficient *= base.func(slope) ** exponent
-            power += int(exponent) - int(exponent) % 2 if base.func == _ABS else 0
-            slope, exponent = sympy.Integer(1), exponent % 2
-            if exponent == 0:
+            # |u|**m and sign(u)**m are u**m or 1 for even m
+            if exponent % 2 == 0 and offset == 0:
+                coefficient *= slope**exponent if base.func == _ABS else 1
+                power += int(exponent) if base.func == _ABS else 0
                 continue
+            if exponent != 1 and not (base.func == _SIGN and exponent % 2):
+                return None
+            if offset == 0:  # |az| = |a||z|
+                coefficient *= base.func(slope)
+                slope = sympy.Integer(1)
         elif exponent != 1:
             return None
         if special is not None:
@@ -70,7 +72,7 @@ def _atom(term: sympy.Expr, z: sympy.Symbol) -> Atom | None:
     if special is None:
         return Atom(coefficient, "1", power)
     kind, slope, offset = special
-    if kind == "sign" and power % 2 == 1:  # z·sign(z) = |z|
+    if kind == "sign" and offset == 0 and power % 2 == 1:  # z·sign(z) = |z|
         kind, power = "abs", power - 1
     return Atom(coefficient, kind, power, slope, offset)
 
@@ -82,12 +84,13 @@ def _affine(argument, z):
 
 
 def _cancel_at_zero(side: Side, found: list[Atom]) -> bool:
-    """Whether the atoms cancel at zero, as in 1 - cos(z): at small variance the difference of closed forms has no digits left."""
+    """Whether the atoms cancel at zero, as in 1 - cos(z): at small variance the difference of closed forms has no
+    digits left.
+    """
     z, kinds = side.variable, {atom.kind for atom in found}
-    if side.scalars or "exp" in kinds or len(found) < 2:
+    if side.scalars or kinds & {"exp", "abs", "sign"} or len(found) < 2:
         return False
-    orders = (0,) if kinds & {"abs", "sign"} else (0, 1)
-    for order in orders:
+    for order in (0, 1):
         whole = functions.definition(side.expr).diff(z, order).subs(z, 0)
         if whole.equals(0) and any(_value(atom, z).diff(z, order).subs(z, 0) != 0 for atom in found):
             return True

@@ -24,6 +24,7 @@ def _head(name):
 
 
 _ABS, _SIGN = (functions.lookup(name).head for name in ("abs", "sign"))
+_cdf, _pdf = (functions.lookup(name).symbolic for name in ("normal_cdf", "normal_pdf"))
 _pi, _sqrt = sympy.pi, sympy.sqrt
 
 
@@ -61,6 +62,10 @@ RUNTIME = {
     "step_dual": ("arccosine", lambda k, p, q: (_pi - sympy.acos(_c(k, p, q))) / (2 * _pi)),
     "abs_mean": ("arccosine", lambda p: _sqrt(2 * p / _pi)),
     "sign_slope": ("arccosine", lambda p: _sqrt(2 / (_pi * p))),
+    "relu_relu": ("orthant", None),
+    "step_step": ("orthant", None),
+    "relu_mean": ("orthant", lambda p, m: m * _cdf(m / _sqrt(p)) + _sqrt(p) * _pdf(m / _sqrt(p))),
+    "step_mean": ("orthant", lambda p, m: _cdf(m / _sqrt(p))),
     "sin_dual": ("trigonometric", lambda k, p, q: sympy.exp(-(p + q) / 2) * sympy.sinh(k)),
     "cos_dual": ("trigonometric", lambda k, p, q: sympy.exp(-(p + q) / 2) * sympy.cosh(k)),
 }
@@ -77,7 +82,7 @@ def pair_form(f: Side, g: Side) -> tuple[str, sympy.Expr] | None:
     if whole is not None:
         return whole
     left, right = atoms(f), atoms(g)
-    if left is None or right is None or (f.has_mean or g.has_mean) and not _allow_means(left + right):
+    if left is None or right is None:
         return None
     mu, nu = (MU if f.has_mean else sympy.Integer(0)), (NU if g.has_mean else sympy.Integer(0))
     total = sympy.Integer(0)
@@ -87,14 +92,22 @@ def pair_form(f: Side, g: Side) -> tuple[str, sympy.Expr] | None:
             if term is None:
                 return None
             total += a.coefficient * b.coefficient * term
-    kinds = {_RULE_NAMES[atom.kind] for atom in left + right}
-    kinds = kinds - {"polynomial"} or kinds
-    return " and ".join(sorted(kinds)), _tidy(total)
+    total = _tidy(total)
+    return _rule_name(left + right, total), total
 
 
 def _tidy(total):
-    """Common factors out, as in 0.25·(1 + erf_dual(k, p, q)); never an expansion, which might cancel."""
+    """Common factors out, as in (1 + erf_dual(k, p, q))/4; an expansion only where |z| = 2·relu(z) - z was put in."""
+    if total.has(*(_head(name) for name in ("relu_relu", "step_step", "step_relu", "relu_mean", "step_mean"))):
+        total = sympy.expand(total)
     return sympy.factor_terms(total)
+
+
+def _rule_name(found: list[Atom], total) -> str:
+    if "orthant" in _modules(total):
+        return "bivariate normal"
+    kinds = {_RULE_NAMES[atom.kind] for atom in found}
+    return " and ".join(sorted(kinds - {"polynomial"} or kinds))
 
 
 def _whole_form(f: Side, g: Side):
@@ -116,14 +129,13 @@ def _whole_form(f: Side, g: Side):
     return rule, a * b * _head(runtime)(s * t * K, s**2 * P, t**2 * Q)
 
 
-def _allow_means(found: list[Atom]) -> bool:
-    return all(atom.kind not in ("abs", "sign") for atom in found)
-
-
 def moment(n: int, mean, variance) -> sympy.Expr:
     """E z**n of N(mean, variance)."""
     return sum(
-        (sympy.binomial(n, 2 * i) * sympy.factorial2(2 * i - 1) * variance**i * mean ** (n - 2 * i) for i in range(n // 2 + 1)),
+        (
+            sympy.binomial(n, 2 * i) * sympy.factorial2(2 * i - 1) * variance**i * mean ** (n - 2 * i)
+            for i in range(n // 2 + 1)
+        ),
         sympy.Integer(0),
     )
 
@@ -134,8 +146,15 @@ def _mean_of_derivative(atom: Atom, order: int, q, nu) -> sympy.Expr | None:
     if atom.kind == "1":
         n = atom.power
         return sympy.ff(n, order) * moment(n - order, nu, q) if n >= order else sympy.Integer(0)
+    if atom.kind in ("abs", "sign") and (nu != 0 or b != 0):
+        if atom.power or order + (atom.kind == "sign") > 1:
+            return None
+        mean, variance = a * nu + b, a**2 * q
+        if atom.kind == "abs" and order == 0:
+            return 2 * _head("relu_mean")(variance, mean) - mean
+        return a**order * (2 * _head("step_mean")(variance, mean) - 1)
     if atom.kind in ("abs", "sign"):
-        if atom.power or nu != 0:
+        if atom.power:
             return None
         even = (atom.kind == "abs") == (order % 2 == 0)
         if not even:
@@ -175,9 +194,32 @@ def _pair(a: Atom, b: Atom, k, p, q, mu, nu) -> sympy.Expr | None:
         if (a.power, b.power) == (1, 1):
             return _head("xerf_dual")(*arguments) / (a.slope * b.slope)
         return sympy.Integer(0) if (a.power + b.power) % 2 else None
+    if kinds <= {"abs", "sign"} and not centred:
+        return _with_means(a, b, k, p, q, mu, nu)
     if kinds <= {"abs", "sign"} and a.power == b.power == 0:
         return _head(f"{a.kind}_dual")(k, p, q) if a.kind == b.kind else sympy.Integer(0)
     return None
+
+
+def _with_means(a: Atom, b: Atom, k, p, q, mu, nu):
+    """Means or offsets: |u| = 2·relu(u) - u and sign(u) = 2·step(u) - 1, for u = slope·z + offset."""
+    if a.power or b.power:
+        return None
+    k, p, q = a.slope * b.slope * k, a.slope**2 * p, b.slope**2 * q
+    mu, nu = a.slope * mu + a.offset, b.slope * nu + b.offset
+    if (a.kind, b.kind) == ("sign", "abs"):
+        a, b, p, q, mu, nu = b, a, q, p, nu, mu
+    step_left, step_right = _head("step_mean")(p, mu), _head("step_mean")(q, nu)
+    relu_left, relu_right = _head("relu_mean")(p, mu), _head("relu_mean")(q, nu)
+    if (a.kind, b.kind) == ("sign", "sign"):
+        return 4 * _head("step_step")(k, p, q, mu, nu) - 2 * step_left - 2 * step_right + 1
+    if (a.kind, b.kind) == ("abs", "sign"):
+        # E (2·relu(z) - z)(2·step(w) - 1), and E z step(w) = mu·E step(w) + k·density of w at 0: not had here
+        return None
+    linear = mu * (2 * relu_right - nu) + k * (2 * step_right - 1)  # E z |w|
+    other = nu * (2 * relu_left - mu) + k * (2 * step_left - 1)
+    # E |z||w| = 4·E relu relu - 2·E relu(z) w - 2·E z relu(w) + E z w
+    return 4 * _head("relu_relu")(k, p, q, mu, nu) - linear - other - (mu * nu + k)
 
 
 def _power_times(a: Atom, b: Atom, k, p, mu, q, nu):
@@ -241,7 +283,8 @@ def closed_pair(request: Request) -> Plan | None:
 
     def symbolic(k, p, q, mu, nu):
         back = {dummy: symbol for symbol, dummy in apart.items()}
-        return _explicit(expr).xreplace({K: k, P: p, Q: q, MU: mu, NU: nu, **back})
+        form = _explicit(expr)
+        return None if form is None else form.xreplace({K: k, P: p, Q: q, MU: mu, NU: nu, **back})
 
     return Plan(rule, _ACCURACY, (), _modules(expr), call, symbolic)
 
@@ -258,14 +301,12 @@ def closed_mean(side: Side) -> MeanPlan | None:
             return None
         total += atom.coefficient * mean
     total = _tidy(total)
-    rule = " and ".join(sorted({_RULE_NAMES[atom.kind] for atom in found}))
+    rule = _rule_name(found, total)
 
     def call(p, mu, scalars):
         return _code(total, {P: p, MU: mu, **scalars}, P)
 
-    return MeanPlan(
-        rule, _ACCURACY, (), _modules(total), call, lambda p, mu: _explicit(total).xreplace({P: p, MU: mu})
-    )
+    return MeanPlan(rule, _ACCURACY, (), _modules(total), call, lambda p, mu: _explicit(total).xreplace({P: p, MU: mu}))
 
 
 def _code(expr, names, shape_giver) -> str:
@@ -280,8 +321,12 @@ def _code(expr, names, shape_giver) -> str:
 
 
 def _explicit(expr):
-    names = {_head(name): formula for name, (_, formula) in RUNTIME.items()}
-    return expr.replace(lambda part: part.func in names, lambda part: names[part.func](*part.args))
+    """The formula in known functions, or None where it is an integral."""
+    formulas = {_head(name): formula for name, (_, formula) in RUNTIME.items()}
+    used = [formulas[part.func] for part in sympy.preorder_traversal(expr) if part.func in formulas]
+    if None in used:
+        return None
+    return expr.replace(lambda part: part.func in formulas, lambda part: formulas[part.func](*part.args))
 
 
 def _modules(expr) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Plans for E f(z_1, ..., z_a) g(w_1, ..., w_b).
 
-The product is expanded into terms. In each, variables that stand as powers are removed by Stein's lemma, what is left is split into
-independent groups by the structural zeros of the covariance, and a group of one or two variables, each in a function of its own,
-goes to `plan_mean` or `plan_pair`. Only what resists is computed by product quadrature.
+The product is expanded into terms. In each, variables that stand as powers are removed by Stein's lemma, what is left
+is split into independent groups by the structural zeros of the covariance, and a group of one or two variables, each
+in a function of its own, goes to `plan_mean` or `plan_pair`. Only what resists is computed by product quadrature.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MOST_TERMS = 64
 class JointPlan:
     """How E f(z...) g(w...) is computed; `call(cov, means, scalars_f, scalars_g)` gives the JAX source.
 
-    cov[i, j], i <= j, is the source of the covariance of the variables i and j of (*zs, *ws); structural zeros may be missing.
-    The arrays broadcast to the shape of the result. means has a source or None for each variable.
+    cov[i, j], i <= j, is the source of the covariance of the variables i and j of (*zs, *ws); structural zeros may be
+    missing. The arrays broadcast to the shape of the result. means has a source or None for each variable.
     """
 
     rule: str
@@ -63,15 +63,18 @@ def plan_joint(
 ) -> JointPlan:
     """How to compute E f(z_1, ..., z_a) g(w_1, ..., w_b) for jointly Gaussian variables, also with singular covariance.
 
-    Variables are numbered through (*zs, *ws). `means[i]` tells whether the i-th can have a mean, `zeros` holds pairs (i, j),
-    i < j, that are known to be uncorrelated. Other Symbols are scalars, each side with its own values. Raises ValueError where
-    more than six variables would have to be integrated over at once.
+    Variables are numbered through (*zs, *ws). `means[i]` tells whether the i-th can have a mean, `zeros` holds pairs
+    (i, j), i < j, that are known to be uncorrelated. Other Symbols are scalars, each side with its own values. Raises
+    ValueError where more than six variables would have to be integrated over at once.
     """
     variables = [sympy.Dummy(f"x{i}", real=True) for i in range(len(zs) + len(ws))]
     left = sympy.sympify(f).xreplace(dict(zip(zs, variables, strict=False)))
     right = sympy.sympify(g).xreplace(dict(zip(ws, variables[len(zs) :], strict=False)))
     sides = [Side(e, None, tuple(sorted(e.free_symbols - set(variables), key=str)), False) for e in (left, right)]
-    apart = [{s: sympy.Symbol(f"{s.name}_{name}", real=True) for s in side.scalars} for side, name in zip(sides, "lr", strict=True)]  # fmt: skip
+    apart = [
+        {s: sympy.Symbol(f"{s.name}_{end}", real=True) for s in side.scalars}
+        for side, end in zip(sides, "lr", strict=True)
+    ]
     task = _Task(variables, tuple(means or (False,) * len(variables)), frozenset(zeros), prefix)
     parts = [e.xreplace(names) for e, names in zip((left, right), apart, strict=True)]
     try:
@@ -291,6 +294,9 @@ class _Task:
 def _smoothness(expr, variables) -> int:
     """How often the expression can be differentiated before it jumps: that of its worst part in any one variable."""
     return min(
-        (functions.facts(expr.subs({y: sympy.Rational(3, 7) for y in variables if y != x}), x).continuity for x in variables),
+        (
+            functions.facts(expr.subs({y: sympy.Rational(3, 7) for y in variables if y != x}), x).continuity
+            for x in variables
+        ),
         default=functions.analysis.SMOOTH,
     )

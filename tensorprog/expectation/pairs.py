@@ -37,8 +37,9 @@ def plan_pair(
 ) -> Plan:
     """How to compute E f(z) g(w) for jointly Gaussian z and w.
 
-    Other Symbols in f and g are scalars; each side has its own values of them, also where they have the same name. `mean_f` and
-    `mean_g` tell whether z and w can have means other than zero. `prefix` begins the names of what the plan defines.
+    Other Symbols in f and g are scalars; each side has its own values of them, also where they have the same name.
+    `mean_f` and `mean_g` tell whether z and w can have means other than zero. `prefix` begins the names of what the
+    plan defines.
     """
     return _rules.first_plan(Request(_side(f, z, mean_f), _side(g, w, mean_g), prefix))
 

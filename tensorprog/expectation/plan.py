@@ -14,10 +14,11 @@ Scalars = Mapping[sympy.Symbol, str]
 class Plan:
     """How E f(z) g(w) (or E f(z)) is computed.
 
-    `call(k, p, q, mu, nu, scalars_f, scalars_g)` takes the JAX source of the arrays and gives that of the value: k has the full shape
-    of the result, p, mu and the scalars of f may have singleton axes where only the right argument varies, q, nu and the
-    scalars of g where only the left one does; mu and nu may be None (zero). The value has the dtype of the arrays. The same
-    arguments, as sympy expressions, give `symbolic` its closed form; None where there is none.
+    `call(k, p, q, mu, nu, scalars_f, scalars_g)` takes the JAX source of the arrays and gives that of the value: k has
+    the full shape of the result, p, mu and the scalars of f may have singleton axes where only the right argument
+    varies, q, nu and the scalars of g where only the left one does; mu and nu may be None (zero). The value has the
+    dtype of the arrays. The same arguments, as sympy expressions, give `symbolic` its closed form; None where there is
+    none.
     """
 
     rule: str
@@ -71,7 +72,9 @@ class MeanPlan:
 
 @dataclass(frozen=True)
 class Side:
-    """One function of a pair, in normal form: its variable and scalars renamed to what the generated source calls them."""
+    """One function of a pair, in normal form: its variable and scalars renamed to what the generated source calls
+    them.
+    """
 
     expr: sympy.Expr
     variable: sympy.Symbol

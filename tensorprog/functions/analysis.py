@@ -65,9 +65,9 @@ def numeric(expr: sympy.Expr, symbols: Sequence[sympy.Symbol]) -> Callable:
 def facts(expr: sympy.Expr, symbol: sympy.Symbol) -> Facts:
     """Kinks, jumps and growth of an expression as a function of one symbol; other symbols are parameters.
 
-    Where a kinked function's argument is affine in the symbol, the place is exact and may contain parameters. Otherwise roots are
-    searched as sign changes on 8001 points, dense at 0 and reaching to ±1000; what is then not found has `located` False
-    if the argument contains parameters, and is taken not to exist if it does not.
+    Where a kinked function's argument is affine in the symbol, the place is exact and may contain parameters.
+    Otherwise roots are searched as sign changes on 8001 points, dense at 0 and reaching to ±1000; what is then not
+    found has `located` False if the argument contains parameters, and is taken not to exist if it does not.
     """
     expr = sympy.sympify(expr)
     places: list[sympy.Expr] = []
@@ -76,7 +76,9 @@ def facts(expr: sympy.Expr, symbol: sympy.Symbol) -> Facts:
         found = _solve(argument, value, symbol)
         located &= found is not None
         places += found or ()
-    places = sorted(set(places), key=lambda place: (not place.is_number, float(place) if place.is_number else str(place)))
+    places = sorted(
+        set(places), key=lambda place: (not place.is_number, float(place) if place.is_number else str(place))
+    )
     levels = {place: _continuity(expr, symbol, place) for place in places}
     return Facts(
         kinks=tuple(place for place in places if 0 <= levels[place] < SMOOTH),
@@ -135,7 +137,9 @@ def _bisect(function, low, high) -> float:
 
 
 def _continuity(expr, symbol, place) -> int:
-    """How many derivatives pass continuously through a place, minus one counted from jumps; parameters get test values."""
+    """How many derivatives pass continuously through a place, minus one counted from jumps; parameters get test
+    values.
+    """
     parameters = sorted(expr.free_symbols - {symbol}, key=str)
     test = {s: sympy.Float(0.37 + 0.21 * i) for i, s in enumerate(parameters)}
     at = float(place.subs(test))

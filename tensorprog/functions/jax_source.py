@@ -50,7 +50,9 @@ class _JaxPrinter(StrPrinter):
         function = by_head(expr.func)
         if function is None:
             if isinstance(expr, AppliedUndef) or getattr(expr, "runtime", False):
-                return f"{expr.func.__name__}({', '.join(arguments)})"
+                # floats, since an integer has no derivative in JAX
+                numbers = [f"{code}.0" if a.is_Integer else code for a, code in zip(expr.args, arguments, strict=True)]
+                return f"{expr.func.__name__}({', '.join(numbers)})"
             raise ValueError(f"no JAX source is known for {expr.func.__name__}")
         return function.jax(*arguments) if callable(function.jax) else _fill(function.jax, arguments)
 
@@ -64,7 +66,9 @@ for _head in ("erf", "tanh", "sin", "cos", "exp", "log", "ExpBase", "atan"):
 
 def _fill(template: str, arguments: list[str]) -> str:
     """Put arguments in; bare in a call or after a comma, in parentheses next to an operator."""
-    wrapped = [a if a.isidentifier() or not _beside_operator(template, i) else f"({a})" for i, a in enumerate(arguments)]
+    wrapped = [
+        a if a.isidentifier() or not _beside_operator(template, i) else f"({a})" for i, a in enumerate(arguments)
+    ]
     return template.format(*wrapped)
 
 
@@ -75,8 +79,8 @@ def _beside_operator(template: str, index: int) -> bool:
 def jax_code(expr: sympy.Expr, names: Mapping[sympy.Symbol, str]) -> str:
     """JAX source of an expression, using only `jnp` and `jax`; `names` gives the code of each Symbol.
 
-    Sound in float32 and float64: no overflow inside softplus, silu or their derivatives, and a float32 array stays float32.
-    Raises ValueError for a function that has no JAX source.
+    Sound in float32 and float64: no overflow inside softplus, silu or their derivatives, and a float32 array stays
+    float32. Raises ValueError for a function that has no JAX source.
     """
     codes = {symbol: code if _is_atom(code) else f"({code})" for symbol, code in names.items()}
     return _JaxPrinter(codes).doprint(sympy.sympify(expr))

@@ -12,9 +12,9 @@ import sympy
 class Function:
     """A coordinatewise function of the language.
 
-    `symbolic(*args)` makes the expression: first the arguments, then the values of the parameters, positional or by keyword.
-    A function that is only shorthand (`square`) has no `head`; the others name the sympy class that stands for them, how it is
-    written in JAX, NumPy and LaTeX, and where it is not smooth.
+    `symbolic(*args)` makes the expression: first the arguments, then the values of the parameters, positional or by
+    keyword. A function that is only shorthand (`square`) has no `head`; the others name the sympy class that stands
+    for them, how it is written in JAX, NumPy and LaTeX, and where it is not smooth.
     """
 
     name: str

@@ -422,7 +422,8 @@ class _Deriver:
         assert isinstance(t, Data)
         left, right = (tuple(x for _, x in sorted(i.items())) for i in indices)
         binders = tuple(a.range for a in axes)
-        value = ir.Gram(key.families, left, right, (view.left, view.right), t.size)
+        names = (key.families[0], key.families[-1])
+        value = ir.Gram(names, left, right, (view.left, view.right), t.size)
         return ir.Clause(binders, tuple(Affine.symbol(r.name) for r in binders), (), value)
 
     def _axes(self, f: Family, g: Family, pairing: Pairing, cross: bool) -> tuple[ir.Axis, ...]:
@@ -717,6 +718,12 @@ class _Deriver:
 
     def _read_pair(self, kind: str, view: _View, u: Reference, w: Reference) -> Node:
         """An entry of a table of second moments; a table of one run with itself is kept once for (u, w) and (w, u)."""
+        if view.stream == "self" and u.name == w.name and u.indices == w.indices:
+            # A variance: a table of its own, on the diagonal, which asks for no other entries to be known.
+            key = Key(kind, "self", (u.name,))
+            self.pairings[key] = tuple((a, a, 0) for a in range(len(u.indices)))
+            self._ask(key)
+            return ir.Read(key, u.indices, view.left)
         left, right = u, w
         if view.stream == "self" and (w.name, w.indices != u.indices) < (u.name, False):
             left, right = w, u

@@ -353,3 +353,19 @@ def affine_number(a: Affine, size: Callable[[str], bool] = lambda s: False) -> s
         (c * (sympy.Symbol(s, positive=True) if size(s) else sympy.Symbol(s, integer=True)) for s, c in a.terms),
         sympy.Integer(0),
     )
+
+
+def substitute_clause(clause: Clause, values: Mapping[str, Affine]) -> Clause:
+    """A clause with some of its binders replaced."""
+    return Clause(
+        tuple(_put_range(r, values) for r in clause.binders if r.name not in values),
+        tuple(t.substitute(values) for t in clause.target),
+        tuple(replace(c, expression=c.expression.substitute(values)) for c in clause.conditions),
+        substitute(clause.value, values),
+    )
+
+
+def _put_range(r: Range, values: Mapping[str, Affine]) -> Range:
+    return Range(
+        r.name, map_bound(r.low, lambda a: a.substitute(values)), map_bound(r.high, lambda a: a.substitute(values))
+    )

@@ -1,4 +1,6 @@
-"""Plans as callable functions, by way of the source that a generated module would hold, and the brute-force reference."""
+"""Plans as callable functions, by way of the source that a generated module would hold, and the brute-force
+reference.
+"""
 
 import importlib.util
 import pathlib

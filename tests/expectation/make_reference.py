@@ -1,8 +1,8 @@
 """Writes reference.npz: expectations E f(z) g(w) by brute force, in another way than the package computes them.
 
-Smooth functions: the trapezoidal rule on a 1601 × 1601 grid of independent Gaussians. Kinked ones: composite Gauss-Legendre
-rules on panels that shrink geometrically towards the kink, and inside towards the kink of g given z. `check()` compares
-some of both with mpmath's adaptive quadrature. Run: python tests/expectation/make_reference.py
+Smooth functions: the trapezoidal rule on a 1601 × 1601 grid of independent Gaussians. Kinked ones: composite
+Gauss-Legendre rules on panels that shrink geometrically towards the kink, and inside towards the kink of g given z.
+`check()` compares some of both with mpmath's adaptive quadrature. Run: python tests/expectation/make_reference.py
 """
 
 import pathlib

@@ -35,7 +35,9 @@ def test_source_and_numpy_agree(name):
     x = np.linspace(0.05, 5, 7) if name in ("log", "sqrt") else np.linspace(-5, 5, 8)
     expected = functions.numeric(expr, [X, A])(x, 0.3)
     np.testing.assert_allclose(compiled(expr)(x, 0.3), expected, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(functions.numeric(functions.definition(expr), [X, A])(x, 0.3), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        functions.numeric(functions.definition(expr), [X, A])(x, 0.3), expected, rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", functions.names())
@@ -76,7 +78,7 @@ def test_text_and_source(expr, text, code):
 
 
 def test_source_takes_any_code_for_a_symbol():
-    assert functions.jax_code(X * A, {X: "p + q", A: "c[0, 1]"}) == "(p + q)*c[0, 1]" or True
+    assert functions.jax_code(X * A, {X: "p + q", A: "c[0, 1]"}) in ("(p + q)*c[0, 1]", "c[0, 1]*(p + q)")
     assert eval(functions.jax_code(X**2 * A, {X: "1 + 2", A: "3 - 1"})) == 18
 
 

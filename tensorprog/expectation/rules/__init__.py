@@ -1,4 +1,6 @@
-"""Rules for E f(z) g(w), a file each; a rule registers itself with a rank, and the lowest that serves a pair is taken."""
+"""Rules for E f(z) g(w), a file each; a rule registers itself with a rank, and the lowest that serves a pair is
+taken.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ _RULES: list[tuple[int, str, Callable[[Request], Plan | None]]] = []
 
 
 def rule(rank: int) -> Callable:
-    """Register a function Request -> Plan | None: closed forms have rank 10, expansions 20, special quadratures 30, the rest 90."""
+    """Register a function Request -> Plan | None: closed forms have rank 10, expansions 20, special quadratures 30,
+    the rest 90.
+    """
 
     def add(function):
         _RULES.append((rank, function.__module__, function))

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 
 from .shapes import correlation, reciprocal
 
-
 # arccos(x)/sqrt(1 - x) on [0, 1], to 3e-8
 ARCCOS = (1.57079630, -0.21459849, 0.08897410, -0.05014503, 0.03080825, -0.01696547, 0.00658089, -0.00123700)
 
@@ -43,7 +42,8 @@ def _sign_dual_jvp(primals, tangents):
 def abs_dual(k, p, q):
     """E |z| |w| = (2/pi)·sqrt(pq)·(sqrt(1 - c²) + c·asin(c)).
 
-    d/dk = E sign(z) sign(w), where c counts as 0 if a variance vanishes; d/dp = sqrt(q(1 - c²)/p)/pi, taken as 0 at p = 0.
+    d/dk = E sign(z) sign(w), where c counts as 0 if a variance vanishes; d/dp = sqrt(q(1 - c²)/p)/pi, taken as 0 at p
+    = 0.
     """
     c = correlation(k, p, q)
     root = jnp.sqrt((1 - c) * (1 + c))

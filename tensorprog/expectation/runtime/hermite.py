@@ -13,9 +13,9 @@ HERMITE_MOST_TERMS = 4096
 def hermite_pair(f, g, k, p, q, mu, nu, f_scalars, g_scalars):
     """E f(z) g(w) = sum over m of a_m(p) b_m(q) c^m, with a_m(p) = E f(mu + sqrt(p) x) He_m(x)/sqrt(m!).
 
-    The coefficients are taken on the small shapes of p and q, by the trapezoidal rule, whose error for analytic functions
-    is exponentially small (Trefethen & Weideman 2014). Terms are added, 16 at a time, until the Parseval tails
-    E f² - sum a_m² and E g² - sum b_m² bound the rest at correlation 1.
+    The coefficients are taken on the small shapes of p and q, by the trapezoidal rule, whose error for analytic
+    functions is exponentially small (Trefethen & Weideman 2014). Terms are added, 16 at a time, until the Parseval
+    tails E f² - sum a_m² and E g² - sum b_m² bound the rest at correlation 1.
     """
     k, p, q, mu, nu, *scalars = same_rank(k, p, q, mu, nu, *f_scalars, *g_scalars)
     f_scalars, g_scalars = scalars[: len(f_scalars)], scalars[len(f_scalars) :]
@@ -48,14 +48,13 @@ def hermite_pair(f, g, k, p, q, mu, nu, f_scalars, g_scalars):
         g_rest = jnp.max(jnp.maximum(g_tail, 0) * reciprocal(g_square))
         return (m < HERMITE_MOST_TERMS) & (jnp.minimum(f_rest, 1) * jnp.minimum(g_rest, 1) > tolerance**2)
 
+    def following(pair, j):
+        before, now = pair
+        return (now, (nodes * now - jnp.sqrt(j) * before) / jnp.sqrt(j + 1)), now
+
     def add_terms(state):
         m, before, now, power, total, f_tail, g_tail = state
-        functions = []
-        for i in range(16):
-            functions.append(now)
-            j = (m + i).astype(dtype)
-            before, now = now, (nodes * now - jnp.sqrt(j) * before) / jnp.sqrt(j + 1)
-        functions = jnp.stack(functions)
+        (before, now), functions = lax.scan(following, (before, now), (m + jnp.arange(16)).astype(dtype))
         a, b = coefficients(f_samples, functions), coefficients(g_samples, functions)
         partial_sum = a[..., 15] * b[..., 15]
         for i in range(14, -1, -1):

@@ -16,7 +16,8 @@ JOINT_POINTS = {1: 96, 2: 48, 3: 24, 4: 14, 5: 10, 6: 7}
 def zero_pivot_cholesky(entries, size):
     """The rows of a lower triangular L with L Lᵀ = the covariance; columns whose pivot vanishes are zero.
 
-    entries[i, j], i <= j, are arrays. A pivot below 10 roundings of its variance counts as zero: equal Gaussians give one.
+    entries[i, j], i <= j, are arrays. A pivot below 10 roundings of its variance counts as zero: equal Gaussians give
+    one.
     """
     low = {}
     for j in range(size):
@@ -35,9 +36,9 @@ def zero_pivot_cholesky(entries, size):
 def gaussian_joint(f, order, covariance, means, scalars):
     """E f(x_1, ..., x_d, *scalars) by a product of Gauss-Hermite rules.
 
-    `covariance` lists the entries (0, 0), (0, 1), ..., (1, 1), ... of the upper triangle; it may be singular. Derivatives by Price's
-    theorem: d/dCov_ij = E d²f/dx_i dx_j. `order` gives, for the side each variable is on, the side's number and how often it can
-    be differentiated before it jumps; NaN beyond that.
+    `covariance` lists the entries (0, 0), (0, 1), ..., (1, 1), ... of the upper triangle; it may be singular.
+    Derivatives by Price's theorem: d/dCov_ij = E d²f/dx_i dx_j. `order` gives, for the side each variable is on, the
+    side's number and how often it can be differentiated before it jumps; NaN beyond that.
     """
     size = len(means)
     covariance, means, scalars = list(covariance), list(means), list(scalars)
@@ -53,7 +54,11 @@ def gaussian_joint(f, order, covariance, means, scalars):
     def add(index, total):
         digits = [(index // count**i) % count for i in range(size)]
         weight = jnp.prod(weights[jnp.stack(digits)])
-        values = [m + sum(row[j] * nodes[digits[j]] for j in range(i + 1)) for i, (m, row) in enumerate(zip(means, factor, strict=True))]  # fmt: skip
+        chosen = [nodes[digit] for digit in digits]
+        # a row of the factor has one entry more than the one before it
+        values = [
+            m + sum(a * x for a, x in zip(row, chosen, strict=False)) for m, row in zip(means, factor, strict=True)
+        ]
         return total + weight * f(*values, *scalars).astype(dtype)
 
     return lax.fori_loop(0, count**size, add, jnp.zeros(shape, dtype))
@@ -72,8 +77,7 @@ def partial_derivative(f, index):
 
 @partial(gaussian_joint.defjvp, symbolic_zeros=True)
 def _gaussian_joint_jvp(f, order, primals, tangents):
-    covariance, means, scalars = primals
-    size = len(means)
+    size = len(primals[1])
 
     def mean(u, *lost):
         left = tuple((side, times - sum(order[i][0] == side for i in lost)) for side, times in order)

@@ -28,9 +28,11 @@ def trapezoid_mean(f, p, mu, scalars):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def gaussian_mean(rule, order, f, p, mu, scalars):
-    """E f(z, *scalars), z Gaussian with mean mu and variance p, by `rule`; f can be differentiated `order` times before it jumps.
+    """E f(z, *scalars), z Gaussian with mean mu and variance p, by `rule`; f can be differentiated `order` times
+    before it jumps.
 
-    d/dmu = E f'(z) and d/dp = (1/2) E f''(z), or E (z - mu) f'(z)/(2p) where f' jumps; NaN where a jump's delta is missing.
+    d/dmu = E f'(z) and d/dp = (1/2) E f''(z), or E (z - mu) f'(z)/(2p) where f' jumps; NaN where a jump's delta is
+    missing.
     """
     return rule(f, p, mu, scalars)
 

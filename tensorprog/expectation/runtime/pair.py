@@ -39,9 +39,9 @@ def gaussian_pair(rule, order, f, g, k, p, q, mu, nu, f_scalars, g_scalars):
 
     `rule` computes the value; `order` tells how often f and g can be differentiated before they jump.
 
-    Derivatives, to all orders: Price's theorem, d/dk = E f'(z) g'(w), and d/dp = (1/2) E f''(z) g(w). Where f' jumps the latter
-    is (E (z - mu) f'(z) g(w) - k E f'(z) g'(w))/(2p) by Stein's lemma, taken as 0 at p = 0. A derivative that would need the delta of a
-    jump is NaN rather than silently wrong.
+    Derivatives, to all orders: Price's theorem, d/dk = E f'(z) g'(w), and d/dp = (1/2) E f''(z) g(w). Where f' jumps
+    the latter is (E (z - mu) f'(z) g(w) - k E f'(z) g'(w))/(2p) by Stein's lemma, taken as 0 at p = 0. A derivative
+    that would need the delta of a jump is NaN rather than silently wrong.
     """
     return rule(f, g, k, p, q, mu, nu, f_scalars, g_scalars)
 

@@ -17,15 +17,16 @@ def polar_rules(angles, radii, reach):
     return (x + 1) / 2, x_weights / 2, r, reach * s * y_weights * r * np.exp(-(r**2) / 2) / (2 * np.pi)
 
 
-POLAR_DOUBLE, POLAR_SINGLE = polar_rules(32, 28, 8.5), polar_rules(16, 16, 6.5)
+POLAR_DOUBLE, POLAR_SINGLE = polar_rules(32, 24, 8.0), polar_rules(16, 16, 6.5)
 
 
 def polar_pair(f, g, k, p, q, mu, nu, f_scalars, g_scalars):
     """E f(z) g(w), mu = nu = 0; f and g analytic on either side of zero.
 
-    z = sqrt(p)·r·cos(t), w = sqrt(q)·r·cos(t - arccos c). The lines z = 0 and w = 0 cut the plane into two sectors of width
-    pi - arccos c, where z and w have the same sign, and two of width arccos c, where they differ. In each, the integrand is
-    analytic up to its edges for every c, so that Gauss-Legendre rules in angle and radius converge exponentially.
+    z = sqrt(p)·r·cos(t), w = sqrt(q)·r·cos(t - arccos c). The lines z = 0 and w = 0 cut the plane into two sectors of
+    width pi - arccos c, where z and w have the same sign, and two of width arccos c, where they differ. In each, the
+    integrand is analytic up to its edges for every c, so that Gauss-Legendre rules in angle and radius converge
+    exponentially.
     """
     k, p, q, *scalars = same_rank(k, p, q, *f_scalars, *g_scalars)
     f_scalars, g_scalars = scalars[: len(f_scalars)], scalars[len(f_scalars) :]

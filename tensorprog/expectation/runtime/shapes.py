@@ -3,7 +3,6 @@
 import functools
 
 import jax.numpy as jnp
-import numpy as np
 
 
 def float_dtype(*arrays):
@@ -33,8 +32,9 @@ def reciprocal(x):
 def correlation(k, p, q):
     """k/sqrt(pq) in [-1, 1]; 0 where a variance vanishes.
 
-    The roots, taken apart on the small shapes of p and q, neither under- nor overflow where p·q does. A few roundings from
-    +-1 count as +-1: equal inputs have correlation 1 exactly, where all that is singular in sqrt(1 - c²) takes its limit.
+    The roots, taken apart on the small shapes of p and q, neither under- nor overflow where p·q does. A few roundings
+    from +-1 count as +-1: equal inputs have correlation 1 exactly, where all that is singular in sqrt(1 - c²) takes
+    its limit.
     """
     c = k * reciprocal(jnp.sqrt(jnp.maximum(p, 0))) * reciprocal(jnp.sqrt(jnp.maximum(q, 0)))
     near_one = 1 - 4 * float(jnp.finfo(c.dtype).eps)

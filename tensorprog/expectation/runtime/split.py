@@ -23,7 +23,7 @@ def gauss_legendre(count):
     return (x + 1) / 2, weights / 2
 
 
-CROWDED, EVEN = tanh_sinh(81), gauss_legendre(48)
+CROWDED, EVEN = tanh_sinh(101), gauss_legendre(48)
 
 
 def breaks(points, shape, dtype):
@@ -54,11 +54,12 @@ def standardized(place, mean, root):
 
 
 def split_pair(f_kinks, g_kinks):
-    """The rule for E f(z) g(w) where f and g are smooth but at the kinks that f_kinks(*scalars), g_kinks(*scalars) give.
+    """The rule for E f(z) g(w) where f and g are smooth but at the kinks that f_kinks(*scalars), g_kinks(*scalars)
+    give.
 
-    The outer integral, over z, is cut at the kinks of f and where the conditional mean of w crosses a kink of g: near there,
-    the inner integral changes within sqrt(1 - c²), which the crowded nodes resolve. The inner one, over w given z, is cut
-    at the kinks of g.
+    The outer integral, over z, is cut at the kinks of f and where the conditional mean of w crosses a kink of g: near
+    there, the inner integral changes within sqrt(1 - c²), which the crowded nodes resolve. The inner one, over w given
+    z, is cut at the kinks of g.
     """
 
     def rule(f, g, k, p, q, mu, nu, f_scalars, g_scalars):

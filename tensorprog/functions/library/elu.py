@@ -23,7 +23,7 @@ class Elu(RealFunction):
         return Step(x) + alpha * Step(-x) * negative if argindex == 1 else Step(-x) * (negative - 1)
 
 
-def _elu(x, alpha=sympy.Integer(1)):
+def _elu(x, alpha=sympy.S.One):
     return Elu(x, alpha)
 
 

@@ -37,7 +37,10 @@ class LeakyRelu(RealFunction):
         return Step(x) + slope * Step(-x) if argindex == 1 else -Relu(-x)
 
 
-def _leaky_relu(x, slope=sympy.Rational(1, 100)):
+_SLOPE = sympy.Rational(1, 100)
+
+
+def _leaky_relu(x, slope=_SLOPE):
     return LeakyRelu(x, slope)
 
 
@@ -50,7 +53,7 @@ register(
 )  # fmt: skip
 register(
     Function(
-        "leaky_relu", (1, 1), _leaky_relu, "x for x > 0, slope*x for x < 0", (("slope", sympy.Rational(1, 100)),),
+        "leaky_relu", (1, 1), _leaky_relu, "x for x > 0, slope*x for x < 0", (("slope", _SLOPE),),
         head=LeakyRelu, jax="(jnp.maximum({0}, 0) + {1} * jnp.minimum({0}, 0))",
         numpy=lambda x, slope: np.where(x > 0, x, slope * x),
         latex=r"\operatorname{{leaky\_relu}}_{{{1}}}\left({0}\right)", kinks=(sympy.Integer(0),),

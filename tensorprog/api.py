@@ -1,0 +1,317 @@
+"""What `import tensorprog as tp` offers: programs, their reports, their recursions and their kernels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tensorprog.errors import ProgramError, did_you_mean
+from tensorprog.language.files import read_program
+from tensorprog.language.printer import print_program
+from tensorprog.program import ir
+from tensorprog.program.build import build
+from tensorprog.program.parameters import Setting
+from tensorprog.program.sizes import missing
+
+Array = Any
+"""A NumPy or JAX array, or a tracer."""
+
+KERNELS = ("nngp", "ntk")
+
+
+def load(path_or_name: str | os.PathLike[str], **parameters: Setting) -> Program:
+    """The program in a file, or a bundled one by its name (`"rnn"`), with its parameters set.
+
+    A parameter is set to a number (exact as `"1/3"`) or to the name of a function; a file goes before a bundled name.
+
+    Raises ProgramError where there is no such file, where it is no text, or for whatever is wrong with the program.
+    """
+    text, shown = read_program(path_or_name)
+    return Program(build(text, parameters, shown))
+
+
+def parse(text: str, **parameters: Setting) -> Program:
+    """The program that a text is, with its parameters set. Raises ProgramError for whatever is wrong with it."""
+    if not isinstance(text, str):
+        raise TypeError(f"a program is a text, not {type(text).__name__}")
+    return Program(build(text, parameters))
+
+
+@dataclass(frozen=True, repr=False)
+class Program:
+    """A typed program with its parameters set. `str()` gives its source; programs do not change."""
+
+    ir: ir.Program
+    """The typed families behind it."""
+
+    @property
+    def name(self) -> str:
+        return self.ir.name
+
+    @property
+    def parameters(self) -> dict[str, int | float | str | None]:
+        """Values by name: an int, a float, the name of a function; None where it is open."""
+        return {
+            p.name: float(p.value) if p.kind == "real" and p.value is not None else p.value  # type: ignore[arg-type]
+            for p in self.ir.parameters
+        }
+
+    def __str__(self) -> str:
+        return self.ir.source
+
+    def __repr__(self) -> str:
+        settings = ", ".join(n if v is None else f"{n}={v}" for n, v in self.parameters.items())
+        return f"<Program {self.name}({settings})>"
+
+    def core(self) -> str:
+        """The program in its five core instructions, with a type on every line: itself a program."""
+        return print_program(self.ir.text)
+
+    def check(self):
+        """A report (`tensorprog.report.Report`): language, BP-likeness, nonlinearities, which limits exist."""
+        from tensorprog.report import check
+
+        return check(self.ir)
+
+    def derive(self, get: str = "nngp") -> Derivation:
+        """The μ/Σ recursion of the NNGP or, with "ntk", of both kernels.
+
+        Raises ProgramError where that limit does not exist, ValueError for another `get`.
+        """
+        if get not in KERNELS:
+            raise ValueError(f"get is 'nngp' or 'ntk', not {get!r}")
+        if get == "ntk":
+            self._check_ntk()
+        return Derivation(self.recursion, get)
+
+    def kernel(
+        self, *, tile: int | None = None, dtype: Any = None, progress: Callable[[int, int], None] | None = None
+    ) -> Kernel:
+        """The kernels as a function of data.
+
+        tile: how many samples of x1 and x2 are handled at once, where memory is not to decide it; dtype: float32 or
+        float64 in place of the data's; progress: called with (done, total) as the work proceeds.
+
+        Raises ProgramError where the NNGP does not exist, or where the outputs are C's.
+        """
+        if self.recursion.output is None:
+            raise self._error("the outputs are C's: they have limits, and no kernel", "limits() gives them")
+        return Kernel(self, tile=_tile(tile), dtype=_dtype(dtype), progress=progress)
+
+    def limits(self, x1: Array | Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """The limits of the outputs of type C by name, `{"m": array([1., 2., 5., 14.])}`.
+
+        x1: the data of N1 runs, where the outputs depend on data.
+
+        Raises ProgramError where a limit does not exist or there is no such output, ValueError where data do not fit.
+        """
+        from tensorprog.arguments import read_argument
+        from tensorprog.backend.kernel import Kernel as Backend
+        from tensorprog.theorem.existence import needs_data
+
+        if not self.recursion.limits:
+            raise self._error("the program has no output of type C", "kernel() gives the kernels")
+        self._check_values({})
+        if x1 is None and not needs_data(self.recursion):
+            return dict(Backend(self.recursion).limits(None, None))
+        return dict(Backend(self.recursion).limits(read_argument(self.ir, x1).arrays, None))
+
+    @cached_property
+    def recursion(self):
+        """The moment IR, a `tensorprog.theorem.recursion.Recursion`. Raises ProgramError where there is no limit."""
+        from tensorprog.theorem.derive import derive
+        from tensorprog.theorem.existence import check_nngp
+
+        with _located(self.ir):
+            recursion = derive(self.ir)
+            check_nngp(recursion)
+            return recursion
+
+    def _check_ntk(self) -> None:
+        if self._ntk_error is not None:
+            raise self._ntk_error.with_traceback(None)
+
+    @cached_property
+    def _ntk_error(self) -> ProgramError | None:
+        from tensorprog.theorem.existence import check_ntk
+
+        try:
+            check_ntk(self.recursion)
+        except ProgramError as error:
+            return error
+        return None
+
+    def _error(self, message: str, hint: str) -> ProgramError:
+        return ProgramError(message, hint=hint).located(self.ir.source, self.ir.filename)
+
+    def _check_values(self, given: Mapping[str, Any]) -> None:
+        """Every parameter that is not read off data has a value."""
+        for p in self.ir.parameters:
+            if p.value is None and p.kind in ("real", "function") and p.name not in given:
+                raise missing(self.ir, p)
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A recursion as people read it. `str()` gives text; `recursion` is the object that is also compiled."""
+
+    recursion: Any
+    get: str
+
+    def __str__(self) -> str:
+        return self._render("text")
+
+    def latex(self) -> str:
+        """The recursion in LaTeX."""
+        return self._render("latex")
+
+    def json(self) -> dict[str, Any]:
+        """The recursion as a dict of plain JSON values."""
+        return self._render("json")
+
+    @property
+    def equations(self):
+        """The recursion as sympy equations."""
+        from tensorprog.theorem import views
+
+        return views.equations(self.recursion, self.get)
+
+    def _render(self, form: str):
+        from tensorprog.theorem import views
+
+        return views.render(self.recursion, form, self.get)
+
+
+class Kernel:
+    """A program's kernels as a function of data; made by `Program.kernel`.
+
+    Called with x1 of shape (N1, *axes, d) and x2 of shape (N2, *axes', d), or dicts of such by the inputs' names, it
+    gives arrays (N1, N2, *output axes of x1's run, *output axes of x2's run) in the dtype of the data. Axes whose
+    length is a parameter may differ between x1 and x2. It works under `jax.jit`, and is differentiable in the data and
+    in `params`.
+    """
+
+    def __init__(self, program: Program, *, tile: int | None, dtype: Any, progress: Callable[[int, int], None] | None):
+        from tensorprog.backend.kernel import Kernel as Backend
+
+        self._program = program
+        self._dtype = dtype
+        self._backend = Backend(program.recursion, tile=tile, dtype=dtype, progress=progress)
+
+    @property
+    def program(self) -> Program:
+        return self._program
+
+    @property
+    def backend(self):
+        """The compiled kernel behind it, called with checked dicts of arrays."""
+        return self._backend
+
+    def __call__(
+        self,
+        x1: Array | Mapping[str, Array],
+        x2: Array | Mapping[str, Array] | None = None,
+        get: str | Sequence[str] = KERNELS,
+        *,
+        params: Mapping[str, Any] | None = None,
+    ):
+        """The kernels between x1 and x2 (None: x1 and itself).
+
+        get: "nngp" or "ntk" gives one array; a tuple of them a NamedTuple in that order.
+        params: values of real parameters in place of the program's, `{"var_w": w}`; they may be traced.
+
+        Raises ValueError where data or params do not fit, or the kernel would be larger than the memory; ProgramError
+        where the program does not hold together at the data's sizes, or the NTK does not exist.
+        """
+        from tensorprog.arguments import read_arguments, refuse_beyond_memory
+
+        get = _get(get)
+        if "ntk" in get:
+            self._program._check_ntk()
+        params = _real_parameters(self._program.ir, params)
+        self._program._check_values(params or {})
+        first, second = read_arguments(self._program.ir, x1, x2)
+        refuse_beyond_memory(self._program.ir, first, second, self._dtype, 1 if isinstance(get, str) else len(get))
+        return self._backend(first.arrays, None if second is None else second.arrays, get, params)
+
+    def __repr__(self) -> str:
+        return f"<Kernel of {self._program!r}>"
+
+
+class _located:
+    """Tells errors that pass through which text they speak of."""
+
+    def __init__(self, program: ir.Program):
+        self.program = program
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if isinstance(error, ProgramError):
+            error.located(self.program.source, self.program.filename)
+
+
+# ---------------------------------------------------------------- options
+
+
+def _get(get: Any) -> Any:
+    names = (get,) if isinstance(get, str) else tuple(get) if isinstance(get, list | tuple) else ()
+    if not names or len(set(names)) < len(names) or any(g not in KERNELS for g in names):
+        raise ValueError(f"get is 'nngp', 'ntk' or a tuple of both, not {get!r}")
+    return get if isinstance(get, str) else names
+
+
+def _tile(tile: Any) -> int | None:
+    if tile is None:
+        return None
+    if isinstance(tile, bool) or not hasattr(tile, "__index__") or tile.__index__() < 1:
+        raise ValueError(f"tile is a number of samples, at least 1, not {tile!r}")
+    return tile.__index__()
+
+
+def _dtype(dtype: Any):
+    if dtype is None:
+        return None
+    import numpy as np
+
+    try:
+        chosen = np.dtype(dtype)
+    except TypeError:
+        chosen = None
+    if chosen not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype is float32 or float64, not {dtype!r}")
+    return chosen
+
+
+def _real_parameters(program: ir.Program, params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """`params` checked. Values may be traced: what is not known is not looked at."""
+    if not params:
+        return None
+    import jax
+    import numpy as np
+
+    kinds = {p.name: p.kind for p in program.parameters}
+    reals = [name for name, kind in kinds.items() if kind == "real"]
+    for name, value in params.items():
+        if name not in kinds:
+            hint = did_you_mean(name, reals) or f"its real parameters are {', '.join(reals) or 'none'}"
+            raise ValueError(f"params: the program {program.name} has no parameter '{name}': {hint}")
+        if name not in reals:
+            raise ValueError(f"params: '{name}' is no real parameter: set it where the program is loaded")
+        if isinstance(value, jax.core.Tracer):
+            shape = value.shape
+        else:
+            try:
+                number = np.asarray(value, dtype=np.float64)
+            except (TypeError, ValueError):
+                raise ValueError(f"params: '{name}' is a number, not {value!r}") from None
+            shape = number.shape
+            if not np.isfinite(number).all():
+                raise ValueError(f"params: '{name}' is {value}: a finite number is needed")
+        if shape != ():
+            raise ValueError(f"params: '{name}' is one number, not an array of shape {tuple(shape)}")
+    return dict(params)

@@ -1,0 +1,97 @@
+"""Pieces of JAX source whose array dimensions carry labels, and how they are brought together."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tensorprog.program.affine import Affine, Bound, Extreme
+
+# What generated modules name themselves, and may not be shadowed by a program's names.
+RESERVED = frozenset(
+    "jax jnp np lax functools partial SymbolicZero x1 x2 N N1 N2 inputs left right same move params get kernel run pair "
+    "sizes dtype float int max min range sum len zip dict tuple list set print self".split()
+)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Source of an array with these labelled dimensions, in the order of the array.
+
+    `atomic`: needs no parentheses as an operand.
+    """
+
+    text: str
+    dims: tuple[str, ...] = ()
+    atomic: bool = True
+
+    def wrapped(self) -> str:
+        return self.text if self.atomic else f"({self.text})"
+
+
+def identifier(name: str) -> str:
+    """A Python identifier for a name of the program; primes become the suffix 2."""
+    result = re.sub(r"\W", "_", name.replace("'", "2"))
+    if keyword.iskeyword(result) or result in RESERVED or result[0].isdigit():
+        result += "_"
+    return result
+
+
+def transposed(code: Code, order: Sequence[str]) -> Code:
+    """The same array with its dimensions in the order of `order`."""
+    wanted = tuple(sorted(code.dims, key=order.index))
+    if wanted == code.dims:
+        return code
+    permutation = tuple(code.dims.index(d) for d in wanted)
+    return Code(f"jnp.transpose({code.text}, {permutation})", wanted)
+
+
+def aligned(code: Code, dims: Sequence[str], order: Sequence[str]) -> Code:
+    """The array with singleton dimensions put in, so that it broadcasts against `dims`."""
+    code = transposed(code, order)
+    dims = tuple(sorted(dims, key=order.index))
+    if code.dims == dims[len(dims) - len(code.dims) :]:
+        return code
+    subscript = ", ".join(":" if d in code.dims else "None" for d in dims)
+    # Leading new axes come for free.
+    while subscript.startswith("None, "):
+        subscript = subscript[6:]
+    return Code(f"{code.wrapped()}[{subscript}]", code.dims)
+
+
+def union(codes: Sequence[Code], order: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({d for c in codes for d in c.dims}, key=order.index))
+
+
+def combined(op: str, codes: Sequence[Code], order: Sequence[str]) -> Code:
+    """Sum (+) or product (*) of several arrays."""
+    dims = union(codes, order)
+    parts = []
+    for c in codes:
+        a = aligned(c, dims, order)
+        parts.append(a.text if (a.atomic or op == "+") else f"({a.text})")
+    text = f" {op} ".join(parts).replace("+ -", "- ")
+    return Code(text, dims, atomic=len(codes) == 1 and codes[0].atomic)
+
+
+def integer(e: Affine, names) -> str:
+    """Source of an integer expression; `names` maps symbols to source."""
+    parts = []
+    for s, c in sorted(e.terms, key=lambda t: t[1] < 0):
+        name = names(s)
+        term = name if abs(c) == 1 else f"{abs(c)} * {name}"
+        parts.append(("- " if c < 0 else "+ ") + term)
+    if e.constant or not parts:
+        parts.append(("- " if e.constant < 0 else "+ ") + str(abs(e.constant)))
+    text = " ".join(parts)
+    if text.startswith("+ "):
+        return text[2:]
+    return "-" + text[2:]
+
+
+def bound_source(bound: Bound, names) -> str:
+    if isinstance(bound, Extreme):
+        return f"{bound.kind}({', '.join(bound_source(b, names) for b in bound.arguments)})"
+    return integer(bound, names)

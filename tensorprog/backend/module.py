@@ -1,0 +1,437 @@
+"""A recursion as the source of a Python module that needs only jax and numpy.
+
+The module is what runs, in the package and outside of it: `run` evaluates the tables of one input's run, `pair` those
+of the cross stream, `kernel` both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import sympy
+
+from tensorprog import expectation, functions
+from tensorprog.backend.labelled import identifier
+from tensorprog.backend.schedule import schedule
+from tensorprog.backend.system import Access, SystemWriter
+from tensorprog.errors import ProgramError
+from tensorprog.expectation.source import HEADER
+from tensorprog.program.affine import Affine, Range
+from tensorprog.program.ir import Program
+from tensorprog.program.types import Data
+from tensorprog.theorem import recursion as ir
+from tensorprog.theorem.cases import substitute_range
+from tensorprog.theorem.existence import ntk_obstacle
+from tensorprog.theorem.recursion import Key, Recursion, Table
+
+PREFIX = {
+    ir.DATA: "",
+    ir.SCALAR: "",
+    ir.MEAN: "mean_",
+    ir.GRAM: "gram_",
+    ir.COVARIANCE: "cov_",
+    ir.MOMENT: "mom_",
+    ir.OUTPUT: "out_",
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """Source of a module, and what its callers need to know.
+
+    limits: for each output of type C, the name under which `run` returns it.
+    obstacle: why there is no NTK, or None.
+    """
+
+    source: str
+    limits: Mapping[str, str]
+    trained: tuple[str, ...]
+    obstacle: str | None
+
+
+class _Names:
+    """How tables, sizes and parameters are called in one function of the module."""
+
+    def __init__(self, recursion: Recursion, primed: bool):
+        self.program: Program = recursion.program  # type: ignore[assignment]
+        self.recursion = recursion
+        self.primed = primed
+        self.used_laws: dict[str, ir.LawVariance] = {}
+        self._tables: dict[Key, str] = {}
+        self._fixed = set(self.program.integers)
+        self.run_dims: dict[Key, tuple[int | str, ...]] = {}
+        self.run_fixed: dict[Key, Mapping[int, Affine]] = {}
+
+    def table(self, key: Key) -> str:
+        if key not in self._tables:
+            families = key.families if len(set(key.families)) > 1 else key.families[:1]
+            name = identifier(PREFIX[key.kind] + "_".join(families))
+            if key.stream == "self" and len(key.families) == 2 and len(families) == 1:
+                name += "_full"
+            while name in self._tables.values():
+                name += "_"
+            self._tables[key] = name
+        return self._tables[key]
+
+    def axes(self, key: Key):
+        return self.recursion.tables[key].axes
+
+    def range_of(self, axis: ir.Axis, side: str | None) -> Range:
+        """The range of an axis of a table, in the sizes of the run that it belongs to."""
+        if side != "right":
+            return axis.range
+        return substitute_range(axis.range, {s: Affine.symbol(s + "'") for s in self.program.open_sizes})
+
+    def size(self, s: str) -> str:
+        base = s.rstrip("'")
+        if base in self._fixed or base in self.program.features or not self.primed:
+            return identifier(base)
+        return identifier(base) + ("2" if s.endswith("'") else "1")
+
+    def scalar(self, s: sympy.Symbol, integers: Mapping[str, str]) -> str:
+        if s.name in integers:
+            return integers[s.name]
+        if s.is_positive:
+            return self.size(s.name)
+        return identifier(s.name)
+
+    def batch_size(self, label: str) -> str:
+        return {"n": "N", "n1": "N1", "n2": "N2"}[label]
+
+    def feature(self, key: Key) -> str:
+        t = self.program.families[key.families[0]].type
+        assert isinstance(t, Data)
+        return t.size
+
+    def law(self, node: ir.LawVariance) -> str:
+        self.used_laws[node.name] = node
+        return f"s_{identifier(node.name)}"
+
+    def describe(self, t: Table) -> str:
+        axes = ", ".join(str(a.range) for a in t.axes)
+        f = t.key.families
+        prime = "'" if t.key.stream == "cross" else ""
+        u, w = f[0], f[-1] + prime
+        what = {
+            ir.DATA: f"data {u}",
+            ir.SCALAR: f"C {u}",
+            ir.MEAN: f"E {u}",
+            ir.GRAM: f"<{u}, {w}>/d",
+            ir.COVARIANCE: f"Cov({u}, {w})",
+            ir.MOMENT: f"E[{u} {w}]",
+            ir.OUTPUT: f"E[{u} {w}]",
+        }[t.key.kind]
+        return f"{what}   {axes}" if axes else what
+
+
+class _Definitions:
+    """Expectation plans, each once, with the source they need at the top of the module."""
+
+    def __init__(self) -> None:
+        self.plans: dict[tuple, object] = {}
+        self.blocks: list[str] = []
+        self.runtime: list[str] = []
+        self.functions: list[tuple[sympy.Expr, sympy.Symbol]] = []
+
+    def _keep(self, key: tuple, make):
+        if key not in self.plans:
+            plan = make(f"f{len(self.plans) + 1}")
+            self.plans[key] = plan
+            self.blocks += [b for b in plan.definitions if b not in self.blocks]
+            self.runtime += [r for r in plan.runtime if r not in self.runtime]
+        return self.plans[key]
+
+    def pair(self, node: ir.PairExpectation):
+        z, w = sympy.Symbol("z", real=True), sympy.Symbol("w", real=True)
+        f, g = node.f.xreplace({node.z: z}), node.g.xreplace({node.w: w})
+        self.functions += [(f, z), (g, w)]
+        means = (node.mu is not None, node.nu is not None)
+        return self._keep(
+            ("pair", f, g, means),
+            lambda prefix: expectation.plan_pair(f, g, z, w, mean_f=means[0], mean_g=means[1], prefix=prefix),
+        )
+
+    def single(self, node: ir.SingleExpectation):
+        z = sympy.Symbol("z", real=True)
+        f = node.f.xreplace({node.z: z})
+        mean = node.mu is not None
+        return self._keep(("single", f, mean), lambda prefix: expectation.plan_mean(f, z, mean=mean, prefix=prefix))
+
+    def joint(self, node: ir.JointExpectation):
+        zeros = []
+        position = 0
+        for a in range(len(node.zs) + len(node.ws)):
+            for b in range(a + 1):
+                if a != b and ir.is_zero(node.covariance[position]):
+                    zeros.append((b, a))
+                position += 1
+        means = tuple(m is not None for m in node.means)
+        for s in node.zs:
+            self.functions.append((node.f, s))
+        for s in node.ws:
+            self.functions.append((node.g, s))
+        return self._keep(
+            ("joint", node.f, node.g, node.zs, node.ws, means, tuple(zeros)),
+            lambda prefix: expectation.plan_joint(
+                node.f, node.g, node.zs, node.ws, means=means, zeros=zeros, prefix=prefix
+            ),
+        )
+
+    def singular(self, node: ir.PairExpectation) -> bool:
+        """Whether the expectation or its derivative is singular at correlation 1: where a function has a kink."""
+        return not (functions.facts(node.f, node.z).smooth and functions.facts(node.g, node.w).smooth)
+
+
+def build_module(recursion: Recursion, header: str = "") -> Module:
+    """The module of a recursion. Raises ProgramError where a parameter that it needs has no value."""
+    program: Program = recursion.program  # type: ignore[assignment]
+    _check_open(program)
+    definitions = _Definitions()
+    handed = sorted(
+        {
+            r.key
+            for t in recursion.system("cross")
+            for c in t.clauses
+            for r in _one_run_reads(c.value)
+            if recursion.tables[r.key].clauses
+        },
+        key=lambda k: (k.kind, k.families),
+    )
+    runs, run_names, limits = _run_source(recursion, definitions, handed)
+    pairs = _pair_source(recursion, definitions, handed, run_names)
+    obstacle = ntk_obstacle(recursion)
+    runtime = "\n\n".join(_runtime_file(n) for n in ("windows", "equality"))
+    trained = tuple(f.name for f in program.families.values() if f.law is not None and not f.fixed)
+    reals = {k: v for k, v in program.reals.items() if v is not None}
+    lines = [f'"""{header.strip() or program.name}\n"""', "", HEADER.rstrip(), ""]
+    lines.append("# Real parameters: defaults that `params` overrides.")
+    lines.append(f"PARAMETERS = {{{', '.join(f'{k!r}: {float(v)!r}' for k, v in reals.items())}}}")
+    lines.append(f"TRAINED = {trained!r}")
+    lines.append(f"INPUTS = {tuple(f.name for f in program.inputs)!r}")
+    lines.append(f"NTK_OBSTACLE = {obstacle!r}")
+    for name, value in program.integers.items():
+        lines.append(f"{identifier(name)} = {value}")
+    lines += ["", "", expectation.runtime_source(definitions.runtime), "", runtime, ""]
+    for block in definitions.blocks:
+        lines += ["", block.strip(), ""]
+    lines += ["", *runs, "", "", *pairs]
+    if recursion.output is not None:
+        lines += ["", "", _KERNEL]
+    source = "\n".join(lines) + "\n"
+    while "\n\n\n\n" in source:
+        source = source.replace("\n\n\n\n", "\n\n\n")
+    return Module(source, limits, trained, obstacle)
+
+
+def _check_open(program: Program) -> None:
+    sizes = {p.name for p in program.parameters if p.kind == "size"}
+    for p in program.parameters:
+        if p.value is None and p.name not in sizes:
+            raise ProgramError(
+                f"the parameter '{p.name}' has no value", p.span, hint=f"pass {p.name}="
+            ).located(program.source, program.filename)
+
+
+def _one_run_reads(node: ir.Node):
+    """What a node of the cross stream reads of the two runs."""
+    for x in ir.walk(node):
+        if isinstance(x, ir.Read) and x.side is not None:
+            yield x
+        if isinstance(x, ir.Gram):
+            yield ir.Read(Key(ir.DATA, "self", (x.names[0],)), x.left, "left")
+            yield ir.Read(Key(ir.DATA, "self", (x.names[1],)), x.right, "right")
+
+
+def _run_source(recursion: Recursion, definitions, handed: Sequence[Key]):
+    """`def run(inputs, params)`: the tables of one input's run that `pair` and the limits need."""
+    program: Program = recursion.program  # type: ignore[assignment]
+    names = _Names(recursion, primed=False)
+    external: dict[Key, list[ir.Read]] = {}
+    for t in recursion.system("cross"):
+        for c in t.clauses:
+            for r in _one_run_reads(c.value):
+                external.setdefault(r.key, []).append(r)
+    tables = recursion.system("self")
+    for key in recursion.limits:
+        t = recursion.tables[key]
+        external.setdefault(key, []).append(ir.Read(key, tuple(Affine.symbol(a.range.name) for a in t.axes)))
+    writer = SystemWriter(tables, ("n",), program.integers, names, definitions, external)
+    for t in tables:
+        if t.clauses or t.key.kind not in (ir.DATA, ir.SCALAR):
+            continue
+        feature = ("feature",) if t.key.kind == ir.DATA else ()
+        writer.access[t.key] = Access(names.table(t.key), ("n", *range(len(t.axes)), *feature))
+    writer.write(schedule(tables, program.integers))
+    lines = [
+        "def run(inputs, params):",
+        '    """What one input of the program alone determines, for N inputs at once: variances, means, C\'s."""',
+    ]
+    lines += _unpack_inputs(program, names, (("inputs", "", ""),)) + _unpack_reals(program)
+    lines += _law_lines(names, moves=False)
+    lines += writer.lines
+    results = []
+    for key in handed:
+        access = writer.access[key]
+        name = names.table(key)
+        position = access.dims.index("n")
+        results.append(f"'{name}': {name}" if position == 0 else f"'{name}': jnp.moveaxis({name}, {position}, 0)")
+    limits = {}
+    for key in recursion.limits:
+        name = names.table(key)
+        limits[key.families[0]] = name
+        access = writer.access[key]
+        position = access.dims.index("n")
+        results.append(f"'{name}': {name}" if position == 0 else f"'{name}': jnp.moveaxis({name}, {position}, 0)")
+    lines.append(f"    return {{{', '.join(dict.fromkeys(results))}}}")
+    names.run_dims = {k: ("n", *(d for d in writer.access[k].dims if d != "n")) for k in handed}
+    names.run_fixed = {k: writer.access[k].fixed for k in handed}
+    return lines, names, limits
+
+
+def _unpack_inputs(program: Program, names: _Names, runs) -> list[str]:
+    """Inputs as variables, and the sizes that they give; `runs` are (dict of inputs, suffix, prime) of each run."""
+    lines = []
+    sizes: dict[str, str] = {}
+    batches = ("N",) if len(runs) == 1 else ("N1", "N2")
+    first: list[str] = []
+    for source, suffix, prime in runs:
+        for f in program.inputs:
+            key = Key(ir.DATA if isinstance(f.type, Data) else ir.SCALAR, "self", (f.name,))
+            variable = names.table(key) + suffix
+            lines.append(f"    {variable} = {source}[{f.name!r}]")
+            if f is program.inputs[0]:
+                first.append(variable)
+            for k, r in enumerate(f.ranges):
+                if not (isinstance(r.high, Affine) and isinstance(r.low, Affine)):
+                    continue
+                for s, c in r.high.terms:
+                    rest = r.high - Affine.symbol(s)
+                    if c == 1 and s not in program.integers and (rest - r.low).is_constant:
+                        extra = (r.low - rest).constant - 1
+                        shape = f"{variable}.shape[{k + 1}]" + (f" + {extra}" if extra else "")
+                        sizes.setdefault(names.size(s + prime), shape)
+            if isinstance(f.type, Data):
+                sizes.setdefault(names.size(f.type.size), f"{variable}.shape[-1]")
+    if first:
+        lines.append(f"    {', '.join(batches)}, dtype = {', '.join(f'{v}.shape[0]' for v in first)}, {first[0]}.dtype")
+    elif len(runs) == 1:
+        lines.append("    N, dtype = 1, jnp.asarray(0.0).dtype")
+    else:
+        lines.append("    N1, N2, dtype = *same.shape, jnp.asarray(0.0).dtype")
+    return lines + [f"    {name} = {shape}" for name, shape in sizes.items()]
+
+
+def _unpack_reals(program: Program) -> list[str]:
+    return [f"    {identifier(r)} = jnp.asarray(params[{r!r}], dtype)" for r in program.reals]
+
+
+def _law_lines(names: _Names, moves: bool) -> list[str]:
+    lines = []
+    for law in names.used_laws.values():
+        scale = functions.jax_code(law.scale, {s: names.scalar(s, {}) for s in law.scale.free_symbols})
+        if moves and law.moves and law.tangent is not None:
+            tangent = functions.jax_code(law.tangent, {s: names.scalar(s, {}) for s in law.tangent.free_symbols})
+            factor = f" * {tangent}" if law.tangent.is_Symbol or law.tangent.is_Integer else f" * ({tangent})"
+            scale += f" + move[{law.name!r}]" + ("" if law.tangent == 1 else factor)
+        lines.append(f"    s_{identifier(law.name)} = {scale}")
+    return lines
+
+
+def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_names: _Names) -> list[str]:
+    """`def pair(...)`: the cross stream, and the kernel of the output."""
+    program: Program = recursion.program  # type: ignore[assignment]
+    if recursion.output is None:
+        return []
+    names = _Names(recursion, primed=True)
+    tables = recursion.system("cross")
+    output = recursion.tables[recursion.output]
+    everything = ir.Read(output.key, tuple(Affine.symbol(a.range.name) for a in output.axes))
+    writer = SystemWriter(
+        tables, ("n1", "n2"), program.integers, names, definitions, {recursion.output: [everything]}
+    )
+    runs = (("x1", "_left", ""), ("x2", "_right", "'"))
+    unpack = _unpack_inputs(program, names, runs)
+    for f in program.inputs:
+        key = Key(ir.DATA if isinstance(f.type, Data) else ir.SCALAR, "self", (f.name,))
+        feature = ("feature",) if isinstance(f.type, Data) else ()
+        for side in ("left", "right"):
+            access = Access(f"{names.table(key)}_{side}", ("n", *range(len(f.ranges)), *feature))
+            writer.access[key, side] = access
+    for key in handed:
+        name = run_names.table(key)
+        dims = run_names.run_dims[key]
+        for side in ("left", "right"):
+            writer.access[key, side] = Access(f"{name}_{side}", dims, run_names.run_fixed[key])
+        unpack.append(f"    {name}_left, {name}_right = left[{name!r}], right[{name!r}]")
+    writer.write(schedule(tables, program.integers))
+    lines = [
+        "def pair(x1, x2, left, right, same, params, move):",
+        '    """The cross stream: second moments between the runs `left` on x1 and `right` on x2, and the kernel from them.',
+        "",
+        "    same[i, j] tells that inputs i and j are equal; move[p] is ε for the trained parameter p: the derivative at 0",
+        '    is its part of the NTK."""',
+        *unpack,
+        *_unpack_reals(program),
+        *_law_lines(names, moves=True),
+        *writer.lines,
+    ]
+    access = writer.access[recursion.output]
+    order: list[str | int] = ["n1", "n2"]
+    order += [k for k, a in enumerate(output.axes) if a.left is not None]
+    order += [k for k, a in enumerate(output.axes) if a.left is None]
+    permutation = tuple(access.dims.index(d) for d in order)
+    name = names.table(recursion.output)
+    if permutation != tuple(range(len(order))):
+        lines.append(f"    {name} = jnp.transpose({name}, {permutation})")
+    lines.append(f"    return {name}")
+    return lines
+
+
+def _runtime_file(name: str) -> str:
+    text = resources.files("tensorprog.backend.runtime").joinpath(f"{name}.py").read_text(encoding="utf-8")
+    title, _, rest = text.partition('"""\n')
+    body = [line for line in rest.splitlines() if not line.startswith(("import ", "from "))]
+    return f"# {name}: {title.strip(chr(34))}\n\n" + "\n".join(body).strip("\n") + "\n"
+
+
+_KERNEL = '''\
+def as_inputs(x):
+    """A dict of floating-point arrays, from such a dict or from the array of the only input."""
+    x = x if isinstance(x, dict) else {INPUTS[0]: x}
+    arrays = {name: jnp.asarray(x[name]) for name in INPUTS}
+    dtype = jnp.result_type(*arrays.values(), jnp.float32)
+    return {name: a.astype(dtype) for name, a in arrays.items()}
+
+
+def kernel(x1, x2=None, get=("nngp", "ntk"), params=None, wrt=TRAINED):
+    """Kernels between the samples of x1 and x2 (of x1 with itself where x2 is None).
+
+    x1 has shape (N1, *axes of the input, d), without d for a scalar input; several inputs go in a dict. The result
+    has shape (N1, N2, *axes of the output for x1, *axes of the output for x2): one array for get="nngp" or "ntk", a
+    tuple of arrays for a tuple. `params` overrides real parameters, `wrt` names the parameters that are trained.
+    """
+    names = (get,) if isinstance(get, str) else tuple(get)
+    if "ntk" in names and NTK_OBSTACLE:
+        raise ValueError(NTK_OBSTACLE)
+    values = {**PARAMETERS, **(params or {})}
+    x1 = as_inputs(x1)
+    left = run(x1, values)
+    if x2 is None:
+        x2, right, same = x1, left, jnp.eye(x1[INPUTS[0]].shape[0], dtype=bool)
+    else:
+        x2 = as_inputs(x2)
+        right, same = run(x2, values), same_inputs(x1, x2)
+
+    def cross(move):
+        return pair(x1, x2, left, right, same, values, {p: move if p in wrt else 0.0 for p in TRAINED})
+
+    zero = jnp.zeros((), x1[INPUTS[0]].dtype)
+    if "ntk" in names:
+        nngp, ntk = jax.jvp(cross, (zero,), (jnp.ones_like(zero),))
+    else:
+        nngp, ntk = cross(zero), None
+    results = tuple({"nngp": nngp, "ntk": ntk}[name] for name in names)
+    return results[0] if isinstance(get, str) else results
+'''

@@ -1,0 +1,582 @@
+"""Source of the expressions of a recursion: each node becomes an array with labelled dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sympy
+
+from tensorprog import functions
+from tensorprog.backend.labelled import Code, aligned, bound_source, combined, identifier, integer, transposed, union
+from tensorprog.errors import ProgramError
+from tensorprog.program.affine import Affine, Range, at_most, extent, map_bound
+from tensorprog.theorem import recursion as ir
+from tensorprog.theorem.recursion import Clause, Condition, Key
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class NodeWriter:
+    """Writes the value of one clause. `order` is the order of dimensions, extended by summed indices on the way."""
+
+    def __init__(self, system, binders: Mapping[str, Range], order: list[str], clause: Clause, fixed, key: Key):
+        self.system = system
+        self.arrays: dict[str, Range] = dict(binders)
+        self.order = order
+        self.clause = clause
+        self.fixed = fixed
+        self.key = key
+
+    # ------------------------------------------------------------ integers and masks
+
+    def symbol(self, s: str) -> str:
+        return self.system.symbol(s)
+
+    def index_array(self, e: Affine, tracing: bool = True) -> Code:
+        """The integers that an index expression takes, as an array over the array indices in it."""
+        labels = [s for s, _ in e.terms if s in self.arrays]
+        rest = Affine(e.constant, tuple((s, c) for s, c in e.terms if s not in self.arrays))
+        if not labels:
+            return Code(integer(rest, self.symbol), atomic=not rest.terms)
+        codes = []
+        for s in labels:
+            r = self.arrays[s]
+            c = e.coefficient(s)
+            base = f"np.arange({bound_source(r.low, self.symbol)}, {bound_source(r.high, self.symbol)} + 1)"
+            codes.append(Code(base if c == 1 else f"{c} * {base}", (s,)))
+        if rest != Affine(0):
+            codes.append(Code(integer(rest, self.symbol)))
+        return combined("+", codes, self.order)
+
+    def mask(self, conditions: Sequence[Condition]) -> Code | None:
+        """A boolean array: where all conditions hold. None where there is nothing to ask."""
+        codes = []
+        for c in conditions:
+            if self.system.certain(c, self.arrays) is True:
+                continue
+            value = self.index_array(c.expression)
+            codes.append(Code(f"{value.wrapped()} {'>=' if c.op == 'ge' else '=='} 0", value.dims, atomic=False))
+        if not codes:
+            return None
+        return combined("&", codes, self.order) if len(codes) > 1 else codes[0]
+
+    # ------------------------------------------------------------ nodes
+
+    def node(self, node: ir.Node) -> Code:
+        match node:
+            case ir.Constant(value):
+                return self.number(value)
+            case ir.LawVariance():
+                return self.law(node)
+            case ir.Read():
+                return self.read(node)
+            case ir.Gram():
+                return self.gram(node)
+            case ir.Add(terms):
+                return combined("+", [self.node(t) for t in terms], self.order)
+            case ir.Product(factors):
+                return self.product(factors)
+            case ir.Sum():
+                return self.sum(node)
+            case ir.Where():
+                return self.where(node)
+            case ir.Apply():
+                return self.apply(node)
+            case ir.Reduce():
+                return self.reduce(node)
+            case ir.PairExpectation():
+                return self.pair(node)
+            case ir.SingleExpectation():
+                return self.single(node)
+            case ir.JointExpectation():
+                return self.joint(node)
+        raise AssertionError(node)
+
+    def number(self, value: sympy.Expr) -> Code:
+        labels = [s.name for s in value.free_symbols if s.is_integer and s.name in self.arrays]
+        dims = tuple(sorted(labels, key=self.order.index))
+        names = {}
+        for s in value.free_symbols:
+            if s.name in self.arrays and s.is_integer:
+                code = aligned(self.index_array(Affine.symbol(s.name)), dims, self.order)
+                names[s] = f"jnp.asarray({code.text}, dtype)"
+            else:
+                names[s] = self.system.names.scalar(s, self.system.integers)
+        text = functions.jax_code(value, names)
+        return Code(text, dims, atomic=value.is_Symbol or (value.is_Integer and value >= 0))
+
+    def law(self, node: ir.LawVariance) -> Code:
+        if not any(s.is_integer and not s.is_positive for s in node.scale.free_symbols):
+            return Code(self.system.names.law(node))
+        scale = self.number(node.scale)
+        if not node.moves:
+            return scale
+        if node.tangent is None:
+            return scale
+        tangent = self.number(node.tangent)
+        moved = Code(f"move['{node.name}'] * {tangent.wrapped()}", tangent.dims, atomic=False)
+        return combined("+", [scale, moved], self.order)
+
+    def product(self, factors: Sequence[ir.Node]) -> Code:
+        if any(isinstance(f, ir.Constant) and f.value == -1 for f in factors) and len(factors) > 1:
+            rest = [f for f in factors if not (isinstance(f, ir.Constant) and f.value == -1)]
+            inner = self.product(rest)
+            return Code(f"-{inner.wrapped()}", inner.dims, atomic=False)
+        codes = [self.node(f) for f in factors]
+        # Numbers first, so that they multiply small arrays.
+        codes.sort(key=lambda c: len(c.dims))
+        result = combined("*", codes, self.order)
+        return Code(result.text, result.dims, atomic=len(codes) == 1 and codes[0].atomic)
+
+    def where(self, node: ir.Where) -> Code:
+        mask = self.mask(node.conditions)
+        then = self.node(node.then)
+        if mask is None:
+            return then
+        otherwise = self.node(node.otherwise)
+        dims = union([mask, then, otherwise], self.order)
+        parts = [aligned(c, dims, self.order).text for c in (mask, then, otherwise)]
+        return Code(f"jnp.where({', '.join(parts)})", dims)
+
+    def apply(self, node: ir.Apply) -> Code:
+        codes = {s: self.node(a) for s, a in node.arguments}
+        dims = union(list(codes.values()), self.order)
+        names = {s: aligned(c, dims, self.order).wrapped() for s, c in codes.items()}
+        for s in node.expression.free_symbols - names.keys():
+            names[s] = self.number(s).text
+        return Code(functions.jax_code(node.expression, names), dims, atomic=False)
+
+    def reduce(self, node: ir.Reduce) -> Code:
+        name, conditions = self._bind(node.range, node.conditions)
+        body = self.node(node.body)
+        mask = self.mask(conditions)
+        dims = union([body, mask] if mask else [body], self.order)
+        if name not in dims:
+            raise ProgramError(f"{node.kind}[{name}] of something that does not depend on {name}")
+        axis = dims.index(name)
+        value = aligned(body, dims, self.order)
+        rest = tuple(d for d in dims if d != name)
+        where = f", where={aligned(mask, dims, self.order).text}" if mask else ""
+        if node.kind == "softmax":
+            assert node.at is not None
+            bound = self.arrays[name]
+            self._unbind(name)
+            ((at, _),) = node.at.terms
+            result = Code(f"jax.nn.softmax({value.text}, axis={axis}{where})", dims)
+            outer = self.arrays[at]
+            if _ends(self.system.settle, outer) != _ends(self.system.settle, bound):
+                raise ProgramError("softmax is read over a range other than its own")
+            return Code(result.text, tuple(at if d == name else d for d in dims))
+        self._unbind(name)
+        initial = {"max": "-jnp.inf", "min": "jnp.inf", "prod": "1"}[node.kind]
+        extra = f", initial={initial}" if mask else ""
+        return Code(f"jnp.{node.kind}({value.text}, axis={axis}{extra}{where})", rest)
+
+    # ------------------------------------------------------------ reads
+
+    def read(self, node: ir.Read) -> Code:
+        access, settled = self.system.find(node, self.key, self.clause.target)
+        table = self.system.names.axes(node.key)
+        batch = {None: None, "left": "n1", "right": "n2"}[node.side]
+        subscripts: list[str] = []
+        dims: list[str] = []
+        later: list[tuple[int, str, str]] = []  # (position, kind, source)
+        gathered: list[tuple[int, Code]] = []
+        for d in access.dims:
+            if isinstance(d, str):
+                subscripts.append(":")
+                dims.append(d if d == "feature" else (batch or d))
+                continue
+            e = node.indices[d]
+            axis = self.system.names.range_of(table[d], node.side)
+            kind, source, label = self._subscript(e, axis)
+            if kind == "int":
+                subscripts.append(source)
+                continue
+            position = len(dims)
+            if kind == "entry":
+                subscripts.append(":")
+                later.append((position, "entry", source))
+                dims.append("\0")
+                continue
+            if kind == "gather":
+                subscripts.append(":")
+                gathered.append((position, Code(source, label)))
+                dims.append("\1")
+                continue
+            (name,) = label
+            subscripts.append(":" if kind == "take" else source)
+            if kind == "take":
+                later.append((position, "take", source))
+            dims.append(name)
+        while subscripts and subscripts[-1] == ":":
+            subscripts.pop()
+        text = access.name if not subscripts else f"{access.name}[{', '.join(subscripts)}]"
+        takes = [(p, s) for p, k, s in later if k == "take"]
+        if len(takes) == 1:
+            text = f"take({text}, {takes[0][0]}, {takes[0][1]})"
+        elif takes:
+            starts = ", ".join(s.split(", ")[0] for _, s in takes)
+            sizes = ", ".join(s.split(", ")[1] for _, s in takes)
+            text = f"take({text}, {tuple(p for p, _ in takes)}, ({starts}), ({sizes}))"
+        for p, code in sorted(gathered, key=lambda g: g[0], reverse=True):
+            text = f"gather({text}, {p}, {code.text})"
+            dims[p : p + 1] = code.dims
+        entries = [p for p, d in enumerate(dims) if d == "\0"]
+        sources = [s for _, k, s in later if k == "entry"]
+        for p, s in sorted(zip(entries, sources, strict=True), reverse=True):
+            text = f"entry({text}, {p}, {s})"
+            del dims[p]
+        while len(set(dims)) < len(dims):
+            name = next(d for d in dims if dims.count(d) > 1)
+            a, b = (k for k, d in enumerate(dims) if d == name)
+            text = f"jnp.diagonal({text}, axis1={a}, axis2={b})"
+            dims = [d for k, d in enumerate(dims) if k not in (a, b)] + [name]
+        return Code(text, tuple(dims))
+
+    def _subscript(self, e: Affine, axis: Range) -> tuple[str, str, tuple[str, ...]]:
+        """How an axis is read at e: an integer, a slice, a zero-filled slice, or an array of indices."""
+        labels = [s for s, _ in e.terms if s in self.arrays]
+        inside = self._inside(e, axis)
+        low = axis.low
+        position = e - low if isinstance(low, Affine) else None
+        if position is None:
+            raise NotImplementedError("an axis that begins at the smaller of two sizes")
+        if not labels:
+            source = integer(position, self.symbol)
+            return ("int", source, ()) if inside else ("entry", source, ())
+        traced = any(s in self.system.traced for s, _ in e.terms)
+        if len(labels) == 1 and e.coefficient(labels[0]) >= 1 and not traced:
+            name, step = labels[0], e.coefficient(labels[0])
+            r = self.arrays[name]
+            first = map_bound(r.low, lambda a: position.substitute({name: a}))
+            if self._covers(first, r, axis, step):
+                return "slice", ":", (name,)
+            start, size = bound_source(first, self.symbol), self.system.size(r)
+            if step == 1 and not inside:
+                return "take", f"{start}, {size}", (name,)
+            if inside:
+                stop = map_bound(r.high, lambda a: position.substitute({name: a}) + 1)
+                stride = "" if step == 1 else f":{step}"
+                return "slice", f"{start}:{bound_source(stop, self.symbol)}{stride}", (name,)
+        code = self.index_array(position)
+        return "gather", code.text, code.dims
+
+    def _covers(self, first, r: Range, axis: Range, step: int) -> bool:
+        settle = self.system.settle
+        return step == 1 and settle(first) == Affine(0) and _count(settle, r) == _count(settle, axis)
+
+    def _inside(self, e: Affine, axis: Range) -> bool:
+        ranges = {**self.system.loop_ranges, **self.arrays}
+        low, high = extent(e, ranges, False), extent(e, ranges, True)
+        settle = self.system.settle
+        return at_most(settle(axis.low), settle(low)) and at_most(settle(high), settle(axis.high))
+
+    def gram(self, node: ir.Gram) -> Code:
+        """<x, x'>/d by one einsum."""
+        left = self._data(node.names[0], node.left, node.sides[0])
+        right = self._data(node.names[1], node.right, node.sides[1])
+        dims = tuple(sorted({*left.dims, *right.dims} - {"feature"}, key=self.order.index))
+        text = self.einsum([left, right], dims, extra=("feature",))
+        d = self.system.names.size(node.feature)
+        return Code(f"{text} / {d}", dims, atomic=False)
+
+    def _data(self, name: str, indices, side: str | None) -> Code:
+        return self.read(ir.Read(Key(ir.DATA, "self", (name,)), indices, side))
+
+    def einsum(self, codes: Sequence[Code], dims: Sequence[str], extra: Sequence[str] = ()) -> str:
+        labels = {d: LETTERS[k] for k, d in enumerate(dict.fromkeys([d for c in codes for d in c.dims]))}
+        inputs = ",".join("".join(labels[d] for d in c.dims) for c in codes)
+        output = "".join(labels[d] for d in dims)
+        arrays = ", ".join(c.text for c in codes)
+        return f"jnp.einsum('{inputs}->{output}', {arrays}, precision='highest')"
+
+    # ------------------------------------------------------------ sums
+
+    def _bind(self, r: Range, conditions: Sequence[Condition]) -> tuple[str, list[Condition]]:
+        """An index as an array dimension; a range that depends on other indices becomes a box with conditions."""
+        ranges = {**self.system.loop_ranges, **self.arrays}
+        low, high = extent(r.low, ranges, False), extent(r.high, ranges, True)
+        conditions = list(conditions)
+        here = Affine.symbol(r.name)
+        if low != r.low:
+            conditions += [Condition("ge", here - r.low)] if isinstance(r.low, Affine) else []
+        if high != r.high:
+            conditions += [Condition("ge", r.high - here)] if isinstance(r.high, Affine) else []
+        self.arrays[r.name] = Range(r.name, low, high)
+        self.order.append(r.name)
+        return r.name, conditions
+
+    def _unbind(self, name: str) -> None:
+        del self.arrays[name]
+        self.order.remove(name)
+
+    def sum(self, node: ir.Sum) -> Code:
+        window = self._window(node)
+        if window is not None:
+            return window
+        factors = node.body.factors if isinstance(node.body, ir.Product) else (node.body,)
+        if all(self._bare(r.name, node) for r in node.ranges):
+            return self._contraction(node, factors)
+        return self._unrolled(node)
+
+    def _bare(self, name: str, node: ir.Sum) -> bool:
+        """Whether a summed index stands in reads only by itself: the sum is then a contraction of arrays."""
+        for read in ir.reads(node.body):
+            for e in read.indices:
+                if name in e.symbols and e != Affine.symbol(name):
+                    return False
+        return True
+
+    def _contraction(self, node: ir.Sum, factors: Sequence[ir.Node]) -> Code:
+        conditions = list(node.conditions)
+        names = []
+        for r in node.ranges:
+            name, conditions = self._bind(r, conditions)
+            names.append(name)
+        outer = [f for f in factors if isinstance(f, ir.LawVariance | ir.Constant) and not self._mentions(f, names)]
+        codes = [self.node(f) for f in factors if f not in outer]
+        mask = self.mask(conditions)
+        if mask is not None:
+            codes.append(Code(f"jnp.asarray({mask.text}, dtype)", mask.dims))
+        dims = tuple(d for d in union(codes, self.order) if d not in names)
+        missing = [n for n in names if all(n not in c.dims for c in codes)]
+        for n in missing:
+            codes.append(Code(f"jnp.ones({self.system.size(self.arrays[n])}, dtype)", (n,)))
+        if len(codes) == 1:
+            axes = tuple(codes[0].dims.index(n) for n in names)
+            code = transposed(codes[0], self.order)
+            axes = tuple(code.dims.index(n) for n in names)
+            text = f"jnp.sum({code.text}, axis={axes if len(axes) > 1 else axes[0]})"
+        else:
+            text = self.einsum(codes, dims)
+        for n in names:
+            self._unbind(n)
+        result = Code(text, dims)
+        return combined("*", [*(self.node(f) for f in outer), result], self.order) if outer else result
+
+    def _mentions(self, node: ir.Node, names: Sequence[str]) -> bool:
+        values = [x.value for x in ir.walk(node) if isinstance(x, ir.Constant)]
+        values += [x.scale for x in ir.walk(node) if isinstance(x, ir.LawVariance)]
+        return any(s.name in names and s.is_integer for v in values for s in v.free_symbols)
+
+    def _window(self, node: ir.Sum) -> Code | None:
+        """Σ_a,b of one table at shifted indices (a filter): one pass for each summed index, on all its axes at once."""
+        factors = node.body.factors if isinstance(node.body, ir.Product) else (node.body,)
+        names = [r.name for r in node.ranges]
+        reads = [f for f in factors if isinstance(f, ir.Read)]
+        others = [f for f in factors if not isinstance(f, ir.Read)]
+        if len(reads) != 1 or any(
+            not isinstance(f, ir.Constant | ir.LawVariance) or self._mentions(f, names) for f in others
+        ):
+            return None
+        (read,) = reads
+        axes = self.system.names.axes(read.key)
+        moves: dict[str, list[tuple[int, str, Affine]]] = {n: [] for n in names}
+        for k, e in enumerate(read.indices):
+            summed = [n for n in names if n in e.symbols]
+            if not summed:
+                continue
+            (n, *more) = summed
+            base = e - Affine.symbol(n)
+            labels = [s for s, _ in base.terms if s in self.arrays]
+            if more or e.coefficient(n) != 1 or len(labels) != 1 or base.coefficient(labels[0]) != 1:
+                return None
+            if any(s in self.system.traced for s in base.symbols):
+                return None
+            moves[n].append((k, labels[0], base - Affine.symbol(labels[0])))
+        used = [label for m in moves.values() for _, label, _ in m]
+        if any(not m for m in moves.values()) or len(set(used)) < len(used):
+            return None
+        if any(x in self.arrays for r in node.ranges for b in (r.low, r.high) for x in _symbols(b)):
+            return None
+        if any(x in self.system.traced for r in node.ranges for b in (r.low, r.high) for x in _symbols(b)):
+            return None
+        # The conditions must be no more than staying inside the table, outside of which it counts as zero.
+        ranges = {**self.arrays, **{r.name: r for r in node.ranges}}
+        for c in node.conditions:
+            if self.system.certain(c, ranges) is not True and not self._implied(c, read, axes):
+                return None
+        plain = {n: Affine(0) for n in names}
+        # First the table along all other axes; those of a window in full.
+        saved = dict(self.arrays)
+        whole = []
+        for k, e in enumerate(read.indices):
+            label = next((lab for m in moves.values() for j, lab, _ in m if j == k), None)
+            if label is None:
+                whole.append(e.substitute(plain))
+            else:
+                self.arrays[label] = axes[k].range.__class__(label, axes[k].range.low, axes[k].range.high)
+                whole.append(Affine.symbol(label))
+        code = self.read(ir.Read(read.key, tuple(whole), read.side))
+        self.arrays = saved
+        text = code.text
+        for r in node.ranges:
+            m = moves[r.name]
+            positions = tuple(code.dims.index(label) for _, label, _ in m)
+            low, high = bound_source(r.low, self.symbol), bound_source(r.high, self.symbol)
+            starts, sizes = [], []
+            for k, label, shift in m:
+                own = self.arrays[label]
+                axis = axes[k].range
+                assert isinstance(axis.low, Affine)
+                starts.append(bound_source(map_bound(own.low, lambda a, s=shift, b=axis.low: a + s - b), self.symbol))
+                sizes.append(self.system.size(own))
+            text = (
+                f"window_sum({text}, {_source_tuple(positions)}, range({low}, {high} + 1), "
+                f"{_source_tuple(starts)}, {_source_tuple(sizes)})"
+            )
+        result = Code(text, code.dims)
+        return combined("*", [*(self.node(f) for f in others), result], self.order) if others else result
+
+    def _implied(self, c: Condition, read: ir.Read, axes) -> bool:
+        """Whether a condition holds wherever the read is inside its table."""
+        for k, e in enumerate(read.indices):
+            bounds = []
+            low, high = axes[k].range.low, axes[k].range.high
+            lows = low.arguments if not isinstance(low, Affine) and low.kind == "max" else (low,)
+            highs = high.arguments if not isinstance(high, Affine) and high.kind == "min" else (high,)
+            bounds += [e - b for b in lows if isinstance(b, Affine)]
+            bounds += [b - e for b in highs if isinstance(b, Affine)]
+            for offset in (axes[k].offset, 0):
+                for b in bounds:
+                    difference = (c.expression - b).substitute(self.system.known)
+                    if c.op == "ge" and difference.is_constant and difference.constant >= -abs(offset) * 0:
+                        return True
+        return False
+
+    def _unrolled(self, node: ir.Sum) -> Code:
+        """A Python sum over the summed indices, each an integer."""
+        ranges = {**self.system.loop_ranges, **self.arrays}
+        conditions = list(node.conditions)
+        loops = []
+        saved = dict(self.system.integers)
+        for r in node.ranges:
+            low, high = extent(r.low, ranges, False), extent(r.high, ranges, True)
+            here = Affine.symbol(r.name)
+            if low != r.low and isinstance(r.low, Affine):
+                conditions.append(Condition("ge", here - r.low))
+            if high != r.high and isinstance(r.high, Affine):
+                conditions.append(Condition("ge", r.high - here))
+            variable = identifier(r.name)
+            loops.append(f"for {variable} in range({bound_source(low, self.symbol)}, {bound_source(high, self.symbol)} + 1)")
+            self.system.integers[r.name] = variable
+            self.system.loop_ranges[r.name] = Range(r.name, low, high)
+            ranges[r.name] = Range(r.name, low, high)
+        body = self.node(node.body)
+        mask = self.mask(conditions)
+        if mask is not None:
+            both = union([body, mask], self.order)
+            body = Code(
+                f"jnp.where({aligned(mask, both, self.order).text}, {aligned(body, both, self.order).text}, 0)", both
+            )
+        for r in node.ranges:
+            del self.system.loop_ranges[r.name]
+        self.system.integers = saved
+        return Code(f"sum({body.text} {' '.join(loops)})", body.dims)
+
+    # ------------------------------------------------------------ expectations
+
+    def _arguments(self, codes: Sequence[Code | None], dims: tuple[str, ...]) -> list[str | None]:
+        return [None if c is None else aligned(c, dims, self.order).text for c in codes]
+
+    def _scalars(self, scalars, dims: tuple[str, ...], expression: sympy.Expr, variables) -> dict[sympy.Symbol, str]:
+        result = {s: aligned(self.node(n), dims, self.order).text for s, n in scalars}
+        for s in expression.free_symbols:
+            if s not in result and s not in variables:
+                result[s] = self.number(s).text
+        return result
+
+    def pair(self, node: ir.PairExpectation) -> Code:
+        plan = self.system.definitions.pair(node)
+        k = self.node(node.k)
+        p, q = self.node(node.p), self.node(node.q)
+        mu = None if node.mu is None else self.node(node.mu)
+        nu = None if node.nu is None else self.node(node.nu)
+        scalars = [self.node(n) for _, n in (*node.scalars_f, *node.scalars_g)]
+        dims = union([c for c in (k, p, q, mu, nu, *scalars) if c is not None], self.order)
+        if self.system.definitions.singular(node):
+            k = self._equal(node, k, p, dims)
+        else:
+            k = aligned(k, dims, self.order)
+        texts = self._arguments([p, q, mu, nu], dims)
+        text = plan.call(
+            k.text,
+            texts[0],
+            texts[1],
+            texts[2],
+            texts[3],
+            self._scalars(node.scalars_f, dims, node.f, {node.z}),
+            self._scalars(node.scalars_g, dims, node.g, {node.w}),
+        )
+        return Code(text, dims, atomic=False)
+
+    def _equal(self, node: ir.PairExpectation, k: Code, p: Code, dims) -> Code:
+        """k with p in its place where both arguments are the same vector of the same input."""
+        k = aligned(k, dims, self.order)
+        if node.same is None or node.k == node.p:
+            return k
+        masks = []
+        cross = "n1" in self.order
+        if cross:
+            masks.append(Code("same", ("n1", "n2")))
+        inner = self.mask(node.same)
+        if inner is not None:
+            masks.append(inner)
+        elif not cross:
+            return k
+        both = combined("&", [Code(m.wrapped(), m.dims) for m in masks], self.order)
+        left = aligned(p, dims, self.order)
+        return Code(f"equal_where({k.text}, {left.text}, {aligned(both, dims, self.order).text})", k.dims)
+
+    def single(self, node: ir.SingleExpectation) -> Code:
+        plan = self.system.definitions.single(node)
+        q = self.node(node.q)
+        mu = None if node.mu is None else self.node(node.mu)
+        scalars = [self.node(n) for _, n in node.scalars]
+        dims = union([c for c in (q, mu, *scalars) if c is not None], self.order)
+        texts = self._arguments([q, mu], dims)
+        text = plan.call(texts[0], texts[1], self._scalars(node.scalars, dims, node.f, {node.z}))
+        return Code(text, dims, atomic=False)
+
+    def joint(self, node: ir.JointExpectation) -> Code:
+        plan = self.system.definitions.joint(node)
+        entries: dict[tuple[int, int], Code] = {}
+        position = 0
+        count = len(node.zs) + len(node.ws)
+        for a in range(count):
+            for b in range(a + 1):
+                value = node.covariance[position]
+                position += 1
+                if a == b or not ir.is_zero(value):
+                    entries[b, a] = self.node(value)
+        means = [None if m is None else self.node(m) for m in node.means]
+        scalars = [self.node(n) for _, n in (*node.scalars_f, *node.scalars_g)]
+        dims = union([*entries.values(), *(m for m in means if m is not None), *scalars], self.order)
+        covariance = {k: aligned(c, dims, self.order).text for k, c in entries.items()}
+        text = plan.call(
+            covariance,
+            self._arguments(means, dims),
+            self._scalars(node.scalars_f, dims, node.f, set(node.zs)),
+            self._scalars(node.scalars_g, dims, node.g, set(node.ws)),
+        )
+        return Code(text, dims, atomic=False)
+
+
+def _count(settle, r: Range):
+    low, high = settle(r.low), settle(r.high)
+    return map_bound(high, lambda a: a - low) if isinstance(low, Affine) else None
+
+
+def _ends(settle, r: Range):
+    return settle(r.low), settle(r.high)
+
+
+def _symbols(bound) -> frozenset[str]:
+    from tensorprog.program.affine import bound_symbols
+
+    return bound_symbols(bound)
+
+
+def _source_tuple(items: Sequence) -> str:
+    return f"({', '.join(map(str, items))}{',' if len(items) == 1 else ''})"

@@ -1,0 +1,188 @@
+"""The order of work: which tables are whole array operations, and which run along an index step by step.
+
+A table that depends on itself one step earlier (a layer, a time) is computed in a loop over that index; every other
+index stays an array axis. For a set of tables that depend on each other, an axis of each is sought along which all their
+dependences point the same way; what remains within one step is scheduled in the same manner again (Allen & Kennedy's
+loop distribution, on tables instead of statements).
+
+    rnn, cross stream:    gram(x, x')            → whole
+                          Loop t: Cov(h, h')[t, :]   from E(s, s')[t-1, :]
+                                  E(s, s')[t, :]     from Cov(h, h')[t, :]
+                          kernel                 → whole
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import networkx
+
+from tensorprog.errors import ProgramError
+from tensorprog.program.affine import Affine
+from tensorprog.theorem.recursion import Clause, Key, Read, Table, reads
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Compute all of a table's remaining axes at once."""
+
+    key: Key
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Step along one axis of each of these tables; `step` is +1 or -1.
+
+    lags: how many earlier steps of each table are read inside; None for a table that is read at
+    distances that are not fixed, so that its whole history is kept.
+    """
+
+    axes: Mapping[Key, int]
+    step: int
+    lags: Mapping[Key, int | None]
+    body: tuple[Whole | Loop, ...]
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        return tuple(self.axes)
+
+
+Schedule = tuple[Whole | Loop, ...]
+
+
+@dataclass(frozen=True)
+class _Edge:
+    reader: Key
+    source: Key
+    clause: Clause
+    read: Read
+
+
+def schedule(tables: Sequence[Table], known: Mapping[str, int]) -> Schedule:
+    """The order of work for the tables of one system.
+
+    Raises ProgramError where tables depend on each other in no order that a loop can follow.
+    """
+    by_key = {t.key: t for t in tables}
+    edges = [
+        _Edge(t.key, r.key, c, r) for t in tables for c in t.clauses for r in reads(c.value) if r.key in by_key
+    ]
+    return _schedule(by_key, list(by_key), edges, {k: frozenset() for k in by_key}, known)
+
+
+def _schedule(tables, keys, edges, used, known) -> Schedule:
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(keys)
+    inside = set(keys)
+    edges = [e for e in edges if e.reader in inside and e.source in inside]
+    graph.add_edges_from((e.source, e.reader) for e in edges)
+    order = {k: i for i, k in enumerate(keys)}
+    condensed = networkx.condensation(graph)
+    result: list[Whole | Loop] = []
+    for component in networkx.lexicographical_topological_sort(
+        condensed, key=lambda c: min(order[k] for k in condensed.nodes[c]["members"])
+    ):
+        members = sorted(condensed.nodes[component]["members"], key=order.__getitem__)
+        own = [e for e in edges if e.reader in members and e.source in members]
+        if not own:
+            result.append(Whole(members[0]))
+        else:
+            result.append(_loop(tables, members, own, used, known))
+    return tuple(result)
+
+
+def _loop(tables, members, edges, used, known) -> Loop:
+    first = members[0]
+    fallback: Loop | None = None
+    for axis in range(len(tables[first].axes)):
+        if axis in used[first]:
+            continue
+        for step in (1, -1):
+            found = _try(tables, members, edges, used, known, axis, step)
+            if found is None:
+                continue
+            if all(lag is not None for lag in found.lags.values()):
+                return found
+            fallback = fallback or found
+    if fallback is not None:
+        return fallback
+    names = ", ".join(sorted({n for k in members for n in k.families}))
+    raise ProgramError(f"no order of steps along an index computes {names}: their dependences point both ways")
+
+
+def _try(tables, members, edges, used, known, axis: int, step: int) -> Loop | None:
+    axes = {members[0]: axis}
+    # Align the axes of all tables along their dependences.
+    progress = True
+    while progress and len(axes) < len(members):
+        progress = False
+        for e in edges:
+            if (e.reader in axes) == (e.source in axes):
+                continue
+            progress = True
+            if e.reader in axes:
+                here = e.clause.target[axes[e.reader]]
+                match = _aligned(here, e.read.indices, used[e.source], known)
+                if match is None:
+                    return None
+                axes[e.source] = match
+            else:
+                there = e.read.indices[axes[e.source]]
+                match = _aligned(there, e.clause.target, used[e.reader], known)
+                if match is None:
+                    return None
+                axes[e.reader] = match
+    if len(axes) < len(members):
+        return None
+    lags: dict[Key, int | None] = dict.fromkeys(members, 0)
+    within = []
+    carried = 0
+    for e in edges:
+        distance = (e.clause.target[axes[e.reader]] - e.read.indices[axes[e.source]]).substitute(known) * step
+        if not distance.is_constant:
+            # A fixed earlier index, as in h[t] from h[0]: allowed where it is certainly earlier.
+            if not _earlier(e, distance, axes, tables):
+                return None
+            lags[e.source] = None
+            carried += 1
+            continue
+        d = distance.constant
+        if d < 0:
+            return None
+        if d == 0:
+            within.append(e)
+            continue
+        carried += 1
+        if lags[e.source] is not None:
+            lags[e.source] = max(lags[e.source] or 0, d)
+    if not carried:
+        return None
+    inner_used = {k: used[k] | {axes[k]} for k in members}
+    try:
+        body = _schedule(tables, members, within, inner_used, known)
+    except ProgramError:
+        return None
+    return Loop(axes, step, lags, body)
+
+
+def _aligned(e: Affine, candidates: Sequence[Affine], used, known) -> int | None:
+    """The position whose index follows e at a fixed distance; the nearest, first come."""
+    if e.substitute(known).is_constant:
+        # A fixed index (a first layer): any free axis at a fixed index will do, the same position preferred.
+        for k, c in enumerate(candidates):
+            if k not in used and c.substitute(known).is_constant:
+                return k
+        return None
+    for k, c in enumerate(candidates):
+        if k not in used and (e - c).substitute(known).is_constant:
+            return k
+    return None
+
+
+def _earlier(e: _Edge, distance: Affine, axes, tables) -> bool:
+    """Whether `distance` ≥ 1 for all indices of the clause, as far as ranges tell."""
+    from tensorprog.program.affine import at_most, extent
+
+    ranges = {r.name: r for r in e.clause.binders}
+    return at_most(Affine(1), extent(distance, ranges, False))

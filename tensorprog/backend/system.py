@@ -1,0 +1,673 @@
+"""Source of one system of tables: the run of one input, or the pair of two runs.
+
+Every table becomes one array. Its dimensions are, in this order: the axes that loops stepped along, the samples
+(n for a run; n1, n2 for a pair), and the table's other axes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from tensorprog.backend.labelled import Code, aligned, bound_source, identifier, integer, transposed
+from tensorprog.backend.nodes import NodeWriter
+from tensorprog.backend.schedule import Loop, Schedule, Whole
+from tensorprog.program.affine import Affine, Bound, Range, at_most, extent, map_bound, maximum, shift
+from tensorprog.theorem import recursion as ir
+from tensorprog.theorem.recursion import Clause, Condition, Key, Table
+
+PEEL = 8
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where a table's entries are found: the source of an array, and what its dimensions are.
+
+    dims: an int for an axis of the table, a str for samples or features.
+    fixed: axes that are gone, because only the entries at that index were kept.
+    """
+
+    name: str
+    dims: tuple[int | str, ...]
+    fixed: Mapping[int, Affine] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Active:
+    """A loop that is being written: its index, and where earlier steps of its tables are."""
+
+    loop: Loop
+    index: Affine
+    lagged: Mapping[tuple[Key, int], Access]
+    history: Mapping[Key, str]
+
+
+class SystemWriter:
+    """Writes the tables of one system into lines of source."""
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        batch: tuple[str, ...],
+        known: Mapping[str, int],
+        names,
+        definitions,
+        external_reads: Mapping[Key, Sequence[ir.Read]],
+    ):
+        self.tables = {t.key: t for t in tables}
+        self.batch = batch
+        self.known = known
+        self.names = names
+        self.definitions = definitions
+        self.external = external_reads
+        self.lines: list[str] = []
+        self.indent = 1
+        self.access: dict[Key | tuple[Key, str], Access] = {}
+        self.current: dict[Key, Access] = {}
+        self.active: list[_Active] = []
+        self.integers: dict[str, str] = {}  # loop indices that are Python or traced integers, by symbol
+        self.traced: set[str] = set()
+        self.loop_ranges: dict[str, Range] = {}
+        self.steps = 0
+        self.count = 0
+
+    # ------------------------------------------------------------ lines
+
+    def line(self, text: str = "") -> None:
+        self.lines.append("    " * self.indent + text if text else "")
+
+    @contextlib.contextmanager
+    def block(self) -> Iterator[None]:
+        self.indent += 1
+        yield
+        self.indent -= 1
+
+    def fresh(self, stem: str) -> str:
+        self.count += 1
+        return f"{stem}_{self.count}"
+
+    # ------------------------------------------------------------ names and sizes
+
+    def symbol(self, s: str) -> str:
+        """Source of an integer symbol."""
+        if s in self.integers:
+            return self.integers[s]
+        return self.names.size(s)
+
+    def size(self, r: Range) -> str:
+        """Source of the number of entries of a range."""
+        if isinstance(r.low, Affine) and isinstance(r.high, Affine):
+            return integer(r.high - r.low + 1, self.symbol)
+        if isinstance(r.low, Affine):
+            return bound_source(map_bound(r.high, lambda a: a - r.low + 1), self.symbol)
+        return f"{bound_source(r.high, self.symbol)} - {bound_source(r.low, self.symbol)} + 1"
+
+    def settle(self, bound: Bound) -> Bound:
+        return map_bound(bound, lambda a: a.substitute(self.known))
+
+    def certain(self, c: Condition, ranges: Mapping[str, Range]) -> bool | None:
+        low = self.settle(extent(c.expression, {**self.loop_ranges, **ranges}, False))
+        high = self.settle(extent(c.expression, {**self.loop_ranges, **ranges}, True))
+        if c.op == "ge":
+            return True if at_most(Affine(0), low) else False if at_most(high, Affine(-1)) else None
+        if isinstance(low, Affine) and low.is_constant and low == high:
+            return low.constant == 0
+        return False if at_most(high, Affine(-1)) or at_most(Affine(1), low) else None
+
+    # ------------------------------------------------------------ schedule
+
+    def write(self, schedule: Schedule) -> None:
+        for item in schedule:
+            if isinstance(item, Whole):
+                table = self.tables[item.key]
+                if not table.clauses and item.key.kind in (ir.DATA, ir.SCALAR):
+                    continue  # an input: the caller has it
+                self._comment(table)
+                self.current[item.key] = self._table(table, {})
+                self._publish(item.key)
+            else:
+                self._loop(item)
+
+    def _publish(self, key: Key) -> None:
+        if not self.active:
+            self.access[key] = self.current[key]
+
+    def _comment(self, *tables: Table) -> None:
+        self.line("# " + "; ".join(self.names.describe(t) for t in tables))
+
+    def _table(self, table: Table, fixed: Mapping[int, Affine], clauses: Sequence[Clause] | None = None) -> Access:
+        """Write the assignment of a table (at fixed indices along the axes of loops)."""
+        axes = [k for k in range(len(table.axes)) if k not in fixed]
+        name = self.names.table(table.key)
+        feature = ("feature",) if table.key.kind == ir.DATA else ()
+        pieces: list[tuple[str, Code, bool]] = []
+        for clause in table.clauses if clauses is None else clauses:
+            piece = self._clause(table, clause, axes, fixed)
+            if piece is not None:
+                pieces.append(piece)
+        dims = (*self.batch, *axes, *feature)
+        if len(pieces) == 1 and pieces[0][2]:
+            self.line(f"{name} = {pieces[0][1].text}")
+        elif not pieces:
+            self.line(f"{name} = jnp.zeros({self._shape(table, axes)}, dtype)")
+        else:
+            parts = []
+            for where, code, _ in pieces:
+                variable = self.fresh("piece")
+                self.line(f"{variable} = {code.text}")
+                parts.append(f"({where}, {variable})")
+            self.line(f"{name} = placed({self._shape(table, axes)}, dtype, [{', '.join(parts)}])")
+        return Access(name, dims)
+
+    def _shape(self, table: Table, axes: Sequence[int]) -> str:
+        sizes = [*(self.names.batch_size(b) for b in self.batch), *(self.size(table.axes[k].range) for k in axes)]
+        if table.key.kind == ir.DATA:
+            sizes.append(self.names.size(self.names.feature(table.key)))
+        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+    def _clause(self, table: Table, clause: Clause, axes, fixed) -> tuple[str, Code, bool] | None:
+        """(where it goes, the value over the whole of its box, whether that box is the whole table)."""
+        if ir.is_zero(clause.value):
+            return None
+        binders = {r.name: r for r in clause.binders}
+        # Triangular ranges become boxes with a condition.
+        conditions = list(clause.conditions)
+        for name, r in list(binders.items()):
+            low, high = extent(r.low, {**self.loop_ranges, **binders}, False), extent(r.high, {**self.loop_ranges, **binders}, True)
+            if low != r.low or high != r.high:
+                here = Affine.symbol(name)
+                for e in _differences(here, r.low) + _differences(r.high, here):
+                    conditions.append(Condition("ge", e))
+                binders[name] = Range(name, low, high)
+        conditions = [c for c in conditions if self.certain(c, binders) is not True]
+        order = [*self.batch]
+        where = [":"] * len(self.batch)
+        dims: list[str] = list(self.batch)
+        whole = True
+        for k in axes:
+            target, axis = clause.target[k], table.axes[k].range
+            loops = [s for s, _ in target.terms if s in binders]
+            if not loops:
+                whole = False
+                where.append(self._offset(target, axis.low))
+                continue
+            if len(loops) > 1 or target.coefficient(loops[0]) < 1:
+                raise NotImplementedError(f"an assignment whose left-hand index is {target}")
+            name, step = loops[0], target.coefficient(loops[0])
+            r = binders[name]
+            dims.append(name)
+            order.append(name)
+            first = target.substitute({name: Affine(0)})
+            if step == 1:
+                low = map_bound(r.low, lambda a, f=first: a + f)
+                high = map_bound(r.high, lambda a, f=first: a + f)
+                if self.settle(low) == self.settle(axis.low) and self.settle(high) == self.settle(axis.high):
+                    where.append(":")
+                    continue
+                whole = False
+                start = self._offset(low, axis.low)
+                where.append(f"slice({start}, {start} + {self.size(r)})")
+            else:
+                whole = False
+                low = map_bound(r.low, lambda a, f=first, s=step: a * s + f)
+                high = map_bound(r.high, lambda a, f=first, s=step: a * s + f)
+                where.append(f"slice({self._offset(low, axis.low)}, {self._offset(high, axis.low)} + 1, {step})")
+        writer = NodeWriter(self, binders, order, clause, fixed, table.key)
+        code = writer.node(clause.value)
+        mask = writer.mask(conditions)
+        if table.key.kind == ir.DATA:
+            dims.append("feature")
+            order.append("feature")
+        code = transposed(code, [*order, *(d for d in code.dims if d not in order)])
+        if mask is not None:
+            both = sorted({*code.dims, *mask.dims}, key=order.index)
+            code = Code(
+                f"jnp.where({aligned(mask, both, order).text}, {aligned(code, both, order).text}, 0)", tuple(both)
+            )
+        if tuple(dims) != code.dims:
+            sizes = []
+            for d in dims:
+                if d in binders:
+                    sizes.append(self.size(binders[d]))
+                elif d == "feature":
+                    sizes.append(self.names.size(self.names.feature(table.key)))
+                else:
+                    sizes.append(self.names.batch_size(d))
+            shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+            value = aligned(code, dims, order).text if code.dims else f"jnp.asarray({code.text}, dtype)"
+            code = Code(f"jnp.broadcast_to({value}, {shape})", tuple(dims))
+        index = ", ".join("slice(None)" if w == ":" else w for w in where)
+        return f"({index}{',' if len(where) == 1 else ''})", code, whole
+
+    def _offset(self, e: Bound, low: Bound) -> str:
+        """Source of the position of an index within an axis."""
+        if isinstance(low, Affine):
+            return bound_source(map_bound(e, lambda a: a - low), self.symbol)
+        return f"{bound_source(e, self.symbol)} - {bound_source(low, self.symbol)}"
+
+    # ------------------------------------------------------------ loops
+
+    def _loop(self, loop: Loop) -> None:
+        tables = [replace(self.tables[k], clauses=tuple(self._narrowed(self.tables[k]))) for k in loop.keys]
+        plan = self._plan(loop, tables)
+        self._comment(*tables)
+        if plan is None:
+            self._unrolled(loop, tables)
+        else:
+            self._scanned(loop, tables, *plan)
+
+    def _clause_range(self, loop: Loop, table: Table, clause: Clause) -> tuple[Bound, Bound, str | None]:
+        """The loop indices at which a clause is active, and the binder that follows the loop's index."""
+        target = clause.target[loop.axes[table.key]]
+        binders = {r.name: r for r in clause.binders}
+        own = [s for s, _ in target.terms if s in binders]
+        if not own:
+            return target, target, None
+        if len(own) > 1 or target.coefficient(own[0]) != 1:
+            return extent(target, binders, False), extent(target, binders, True), ""
+        rest = target - Affine.symbol(own[0])
+        r = binders[own[0]]
+        low, high = extent(r.low, binders, False), extent(r.high, binders, True)
+        return map_bound(low, lambda a: a + rest), map_bound(high, lambda a: a + rest), own[0]
+
+    def _plan(self, loop: Loop, tables: Sequence[Table]):
+        """(points before, first, last): single steps, then equal ones; None where steps differ otherwise."""
+        if any(lag is None for lag in loop.lags.values()):
+            return None
+        ranges = [self._clause_range(loop, t, c) for t in tables for c in t.clauses]
+        if any(binder == "" for _, _, binder in ranges):
+            return None
+        starts, ends, points = [], [], []
+        for low, high, binder in ranges:
+            low, high = self.settle(low), self.settle(high)
+            if binder is None or low == high:
+                points.append(low)
+            else:
+                starts.append(low if loop.step == 1 else high)
+                ends.append(high if loop.step == 1 else low)
+        if not starts or any(e != ends[0] for e in ends):
+            return None
+        if not all(isinstance(b, Affine) for b in (*starts, *points)):
+            return None
+        gaps = [(s - starts[0]) * loop.step for s in starts]
+        if not all(g.is_constant for g in gaps):
+            return None
+        ahead = max(g.constant for g in gaps)
+        first = starts[0] + ahead * loop.step
+        before = set()
+        for p in points:
+            gap = (first - p) * loop.step
+            if not gap.is_constant or gap.constant > PEEL:
+                return None
+            if gap.constant <= 0:
+                return None
+            before.add(gap.constant)
+        before |= {d for g in gaps for d in range(1, ahead - g.constant + 1)}
+        if max(before, default=0) > PEEL:
+            return None
+        return [first - d * loop.step for d in sorted(before, reverse=True)], first, ends[0]
+
+    def _active_clauses(self, loop: Loop, table: Table, index: Affine, symbol: str | None, r: Range | None):
+        """The table's clauses at a loop index, with the binder that follows it replaced."""
+        result = []
+        for c in table.clauses:
+            low, high, binder = self._clause_range(loop, table, c)
+            inside = {} if symbol is None or r is None else {symbol: r}
+            verdicts = [
+                self.certain(Condition("ge", e), inside)
+                for e in _differences(index, low) + _differences(high, index)
+            ]
+            if any(v is False for v in verdicts):
+                continue
+            if binder is None:
+                if any(v is None for v in verdicts):
+                    raise NotImplementedError("a case at a single index inside a loop")
+                result.append(c)
+                continue
+            assert binder is not None
+            target = c.target[loop.axes[table.key]]
+            value = index - (target - Affine.symbol(binder))
+            clause = ir.substitute_clause(c, {binder: value})
+            extra = tuple(
+                Condition("ge", e)
+                for e, v in zip(_differences(index, low) + _differences(high, index), verdicts, strict=True)
+                if v is None
+            )
+            result.append(replace(clause, conditions=(*clause.conditions, *extra)))
+        return result
+
+    def _keep(self, loop: Loop, key: Key, last: Bound) -> str:
+        """What of a table is needed after its loop: "last" or "all"."""
+        if self.active:
+            return "all"
+        axis = loop.axes[key]
+        for reader in self.tables.values():
+            if reader.key in loop.axes:
+                continue
+            for c in reader.clauses:
+                for r in ir.reads(c.value):
+                    if r.key == key and self.settle(r.indices[axis]) != self.settle(last):
+                        return "all"
+        for r in self.external.get(key, ()):
+            if self.settle(r.indices[axis]) != self.settle(last):
+                return "all"
+        return "last"
+
+    def _step_body(self, loop: Loop, index: Affine, lagged) -> dict[Key, Access | None]:
+        """Write one step; where each of the loop's tables is afterwards. None: zero at this step, and not written."""
+        active = _Active(loop, index, lagged, {})
+        self.active.append(active)
+        before = dict(self.current)
+        zero: set[Key] = set()
+        for item in loop.body:
+            if isinstance(item, Whole):
+                table = self.tables[item.key]
+                fixed = {a.loop.axes[item.key]: a.index for a in self.active if item.key in a.loop.axes}
+                clauses = self._narrowed(table)
+                if not index.substitute(self.known).symbols & self.loop_ranges.keys() and all(
+                    ir.is_zero(c.value) for c in clauses
+                ):
+                    zero.add(item.key)
+                    self.current[item.key] = Access(
+                        f"jnp.zeros({self._shape(table, [k for k in range(len(table.axes)) if k not in fixed])}, dtype)",
+                        (*self.batch, *(k for k in range(len(table.axes)) if k not in fixed)),
+                    )
+                    continue
+                self.current[item.key] = self._table(table, fixed, clauses)
+            else:
+                self._loop(item)
+        result = {k: None if k in zero else self.current[k] for k in loop.keys}
+        self.current = before
+        self.active.pop()
+        return result
+
+    def _narrowed(self, table: Table) -> list[Clause]:
+        """The clauses of a table at the indices of all loops around."""
+        narrowed = table
+        for a in self.active:
+            if table.key in a.loop.axes:
+                s = a.index.terms[0][0] if a.index.terms and a.index.terms[0][0] in self.loop_ranges else None
+                clauses = self._active_clauses(a.loop, narrowed, a.index, s, self.loop_ranges.get(s or ""))
+                narrowed = replace(narrowed, clauses=tuple(clauses))
+        return list(narrowed.clauses)
+
+    def _scanned(self, loop: Loop, tables, points: list[Affine], first: Affine, last: Bound) -> None:
+        """Single steps written out, then a lax.scan."""
+        values: dict[Key, list[tuple[Affine, Access]]] = {k: [] for k in loop.keys}
+        slice_dims = {
+            t.key: (*self.batch, *(k for k in range(len(t.axes)) if k not in self._stepped(t.key, loop))) for t in tables
+        }
+        for p in points:
+            lagged = self._lagged_at(loop, values, p, slice_dims)
+            for key, access in self._step_body(loop, p, lagged).items():
+                if access is None:
+                    continue
+                name = self.fresh(access.name)
+                self.line(f"{name} = {access.name}")
+                values[key].append((p, Access(name, access.dims)))
+        main = [t for t in tables if t.clauses]
+        self.steps += 1
+        step = f"step_{self.steps}"
+        symbol = self._loop_symbol(loop, tables)
+        low, high = (first, last) if loop.step == 1 else (last, first)
+        r = Range(symbol, low, high)
+        carried = [(t.key, lag) for t in main for lag in range(1, (loop.lags[t.key] or 0) + 1)]
+        keep = {t.key: self._keep(loop, t.key, last) for t in main}
+        stacked = [t.key for t in main if keep[t.key] == "all"]
+        kept = [t.key for t in main if keep[t.key] == "last" and not loop.lags[t.key] and self._is_read_outside(loop, t.key)]
+        inits, lag_names = [], {}
+        for key, lag in carried:
+            name = f"{self.names.table(key)}_before" + ("" if lag == 1 else str(lag))
+            lag_names[key, lag] = Access(name, slice_dims[key])
+            inits.append(self._value_at(values[key], first - lag * loop.step, key, slice_dims))
+        for key in kept:
+            inits.append(f"jnp.zeros({self._slice_shape(key, slice_dims)}, dtype)")
+        outer_traced, outer_integers = set(self.traced), dict(self.integers)
+        self.line(f"def {step}(carry, {identifier(symbol)}):")
+        with self.block():
+            names = [lag_names[c].name for c in carried] + [f"_{self.names.table(k)}" for k in kept]
+            if names:
+                self.line(f"{', '.join(names)}{',' if len(names) == 1 else ''} = carry")
+            self.integers[symbol] = identifier(symbol)
+            self.traced.add(symbol)
+            self.loop_ranges[symbol] = r
+            result = self._step_body(loop, Affine.symbol(symbol), lag_names)
+            del self.loop_ranges[symbol]
+            carry = [result[k].name if lag == 1 else lag_names[k, lag - 1].name for k, lag in carried]
+            carry += [result[k].name for k in kept]
+            ys = [result[k].name for k in stacked]
+            self.line(f"return {_tuple(carry)}, {_tuple(ys)}")
+        self.traced, self.integers = outer_traced, outer_integers
+        end = bound_source(shift(last, loop.step), self.symbol)
+        steps = f"jnp.arange({integer(first, self.symbol)}, {end}{'' if loop.step == 1 else ', -1'})"
+        carry_name, ys_name = f"carry_{self.steps}", f"history_{self.steps}"
+        self.line(f"{carry_name}, {ys_name} = lax.scan({step}, {_tuple(inits)}, {steps})")
+        for t in tables:
+            key = t.key
+            if key in stacked:
+                ys = f"{ys_name}[{stacked.index(key)}]"
+                self._assemble(loop, t, values[key], first, ys, slice_dims)
+            elif (key, 1) in carried or key in kept:
+                position = carried.index((key, 1)) if (key, 1) in carried else len(carried) + kept.index(key)
+                name = self.names.table(key)
+                self.line(f"{name} = {carry_name}[{position}]")
+                self.current[key] = Access(name, slice_dims[key], {loop.axes[key]: _affine(last)})
+                self._publish(key)
+
+    def _is_read_outside(self, loop: Loop, key: Key) -> bool:
+        if self.external.get(key):
+            return True
+        return any(
+            r.key == key
+            for t in self.tables.values()
+            if t.key not in loop.axes
+            for c in t.clauses
+            for r in ir.reads(c.value)
+        )
+
+    def _loop_symbol(self, loop: Loop, tables) -> str:
+        """A name for the loop's index that no index inside has."""
+        base = tables[0].axes[loop.axes[tables[0].key]].range.name
+        taken = {x for t in tables for c in t.clauses for x in _index_names(c)}
+        own = {b for t in tables for c in t.clauses if (b := self._clause_range(loop, t, c)[2])}
+        name = base
+        while name in (taken - own) or name in self.loop_ranges or (name in own and own != {name} and name in taken):
+            name += "_"
+        return name
+
+    def _stepped(self, key: Key, loop: Loop) -> set[int]:
+        """The axes of a table that this loop and those around it step along."""
+        return {a.loop.axes[key] for a in self.active if key in a.loop.axes} | {loop.axes[key]}
+
+    def _slice_shape(self, key: Key, slice_dims) -> str:
+        return self._shape(self.tables[key], [d for d in slice_dims[key] if isinstance(d, int)])
+
+    def _value_at(self, values, p: Affine, key: Key, slice_dims) -> str:
+        for q, access in values:
+            if (p - q).substitute(self.known) == Affine(0):
+                return access.name
+        return f"jnp.zeros({self._slice_shape(key, slice_dims)}, dtype)"
+
+    def _lagged_at(self, loop: Loop, values, p: Affine, slice_dims):
+        lagged = {}
+        for key, lag in loop.lags.items():
+            for k in range(1, (lag or 0) + 1):
+                source = self._value_at(values[key], p - k * loop.step, key, slice_dims)
+                lagged[key, k] = Access(source, slice_dims[key])
+        return lagged
+
+    def _assemble(self, loop: Loop, table: Table, values, first: Affine, ys: str, slice_dims) -> None:
+        """One array of all steps: those written out, then the history of the scan."""
+        key, axis = table.key, table.axes[loop.axes[table.key]].range
+        name = self.names.table(key)
+        start, end = (axis.low, axis.high) if loop.step == 1 else (axis.high, axis.low)
+        pieces = []
+        low = _affine(self.settle(start))
+        count = (first.substitute(self.known) - low) * loop.step
+        if count.constant:
+            assert count.is_constant
+            for d in range(count.constant):
+                pieces.append(f"{self._value_at(values, low + d * loop.step, key, slice_dims)}[None]")
+        history = f"{ys}" if loop.step == 1 else f"{ys}[::-1]"
+        if loop.step == -1:
+            pieces.reverse()
+            parts = [history, *pieces]
+        else:
+            parts = [*pieces, history]
+        text = parts[0] if len(parts) == 1 else f"jnp.concatenate([{', '.join(parts)}])"
+        self.line(f"{name} = {text}")
+        self.current[key] = Access(name, (loop.axes[key], *slice_dims[key]))
+        self._publish(key)
+
+    def _unrolled(self, loop: Loop, tables) -> None:
+        """A Python loop, every step with its own cases: for steps that differ, or that read far back."""
+        symbol = self._loop_symbol(loop, tables)
+        lows, highs = [], []
+        for t in tables:
+            for c in t.clauses:
+                low, high, _ = self._clause_range(loop, t, c)
+                lows.append(low)
+                highs.append(high)
+        from tensorprog.program.affine import minimum
+
+        low, high = minimum(*lows), maximum(*highs)
+        slice_dims = {
+            t.key: (*self.batch, *(k for k in range(len(t.axes)) if k not in self._stepped(t.key, loop))) for t in tables
+        }
+        history = {}
+        for t in tables:
+            history[t.key] = f"{self.names.table(t.key)}_at"
+            self.line(f"{history[t.key]} = {{}}")
+        first, last = bound_source(low, self.symbol), bound_source(high, self.symbol)
+        var = identifier(symbol)
+        counting = f"range({first}, {last} + 1)" if loop.step == 1 else f"range({last}, {first} - 1, -1)"
+        self.line(f"for {var} in {counting}:")
+        with self.block():
+            self.integers[symbol] = var
+            self.loop_ranges[symbol] = Range(symbol, low, high)
+            self.active.append(_Active(loop, Affine.symbol(symbol), {}, history))
+            before = dict(self.current)
+            for item in loop.body:
+                if isinstance(item, Loop):
+                    raise NotImplementedError("nested loops whose steps differ")
+                table = self.tables[item.key]
+                fixed = {a.loop.axes[item.key]: a.index for a in self.active if item.key in a.loop.axes}
+                self._unrolled_table(loop, table, fixed, symbol, history[item.key])
+                self.current[item.key] = Access(f"{history[item.key]}[{var}]", slice_dims[item.key])
+            self.current = before
+            self.active.pop()
+            del self.loop_ranges[symbol], self.integers[symbol]
+        for t in tables:
+            axis = t.axes[loop.axes[t.key]].range
+            name = self.names.table(t.key)
+            first, last = bound_source(axis.low, self.symbol), bound_source(axis.high, self.symbol)
+            shape = self._slice_shape(t.key, slice_dims)
+            missing = f"jnp.zeros({shape}, dtype)"
+            self.line(
+                f"{name} = jnp.stack([{history[t.key]}.get(k, {missing}) for k in range({first}, {last} + 1)])"
+            )
+            self.current[t.key] = Access(name, (loop.axes[t.key], *slice_dims[t.key]))
+            self._publish(t.key)
+
+    def _unrolled_table(self, loop: Loop, table: Table, fixed, symbol: str, history: str) -> None:
+        here = Affine.symbol(symbol)
+        axes = [k for k in range(len(table.axes)) if k not in fixed]
+        self.line(f"pieces = []")
+        for c in table.clauses:
+            if ir.is_zero(c.value):
+                continue
+            low, high, binder = self._clause_range(loop, table, c)
+            tests = []
+            clause = c
+            if binder is None:
+                tests.append(f"{self.symbol(symbol)} == {bound_source(low, self.symbol)}")
+            elif binder:
+                target = c.target[loop.axes[table.key]]
+                clause = ir.substitute_clause(c, {binder: here - (target - Affine.symbol(binder))})
+                tests.append(f"{bound_source(low, self.symbol)} <= {self.symbol(symbol)} <= {bound_source(high, self.symbol)}")
+            else:
+                raise NotImplementedError(f"an assignment whose left-hand index is {c.target[loop.axes[table.key]]}")
+            self.line(f"if {' and '.join(tests)}:")
+            with self.block():
+                outer = self.loop_ranges[symbol]
+                self.loop_ranges[symbol] = Range(symbol, low, high)
+                piece = self._clause(table, clause, axes, fixed)
+                self.loop_ranges[symbol] = outer
+                if piece is None:
+                    self.line("pass")
+                else:
+                    where, code, _ = piece
+                    self.line(f"pieces.append(({where}, {code.text}))")
+        self.line(f"{history}[{self.symbol(symbol)}] = placed({self._shape(table, axes)}, dtype, pieces)")
+
+    # ------------------------------------------------------------ reading
+
+    def find(self, read: ir.Read, reader: Key, target: tuple[Affine, ...]) -> tuple[Access, dict[int, Affine]]:
+        """Where an entry is read from, and the axes that are settled by that."""
+        if read.side is not None:
+            access = self.access[read.key, read.side]
+            return access, dict(access.fixed)
+        settled: dict[int, Affine] = {}
+        for a in self.active:
+            if read.key not in a.loop.axes or reader not in a.loop.axes:
+                continue
+            axis = a.loop.axes[read.key]
+            distance = ((a.index - read.indices[axis]) * a.loop.step).substitute(self.known)
+            settled[axis] = read.indices[axis]
+            if a.history:
+                if distance == Affine(0):
+                    continue
+                dims = tuple(
+                    d
+                    for d in (*self.batch, *range(len(self.tables[read.key].axes)))
+                    if isinstance(d, str) or d not in self._stepped(read.key, a.loop)
+                )
+                index = integer(read.indices[axis], self.symbol)
+                shape = self._shape(self.tables[read.key], [d for d in dims if isinstance(d, int)])
+                text = f"{a.history[read.key]}.get({index}, jnp.zeros({shape}, dtype))"
+                return Access(text, dims), settled
+            assert distance.is_constant, (read, distance)
+            if distance.constant:
+                return a.lagged[read.key, distance.constant], settled
+        if read.key in self.current:
+            access = self.current[read.key]
+        else:
+            access = self.access[read.key]
+        return access, {**settled, **access.fixed}
+
+
+def _differences(a: Bound, b: Bound) -> list[Affine]:
+    """Affine expressions that are all ≥ 0 just where a ≥ b."""
+    if isinstance(a, Affine) and isinstance(b, Affine):
+        return [a - b]
+    if isinstance(b, Affine):
+        assert not isinstance(a, Affine)
+        if a.kind == "min":
+            return [d for x in a.arguments for d in _differences(x, b)]
+        raise NotImplementedError("a range that ends at a maximum")
+    if b.kind == "max":
+        return [d for x in b.arguments for d in _differences(a, x)]
+    raise NotImplementedError("a range that begins at a minimum")
+
+
+def _affine(b: Bound) -> Affine:
+    if not isinstance(b, Affine):
+        raise NotImplementedError("a loop that ends at the smaller of two sizes")
+    return b
+
+
+def _tuple(items: Sequence[str]) -> str:
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+def _index_names(clause: Clause) -> set[str]:
+    names = {r.name for r in clause.binders}
+    for node in ir.walk(clause.value):
+        if isinstance(node, ir.Sum):
+            names |= {r.name for r in node.ranges}
+        if isinstance(node, ir.Reduce):
+            names.add(node.range.name)
+    return names
+
+

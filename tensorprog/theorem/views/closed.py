@@ -1,0 +1,132 @@
+"""Closed forms of the recursion's expectations, in the shape in which they read best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import sympy
+
+from tensorprog.expectation import JointPlan, MeanPlan, Plan, plan_joint, plan_mean, plan_pair
+from tensorprog.theorem import recursion as ir
+
+K, P, Q = sympy.Dummy("k", real=True), sympy.Dummy("p", positive=True), sympy.Dummy("q", positive=True)
+MU, NU = sympy.Dummy("mu", real=True), sympy.Dummy("nu", real=True)
+C = sympy.Dummy("c", real=True)
+
+Primitives = dict[tuple[sympy.Expr, sympy.Expr], tuple[sympy.Expr, sympy.Expr]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """`expression` in K, P, Q, MU, NU and the scalars of the functions; in C = K/sqrt(P Q) instead of K if `correlation`."""
+
+    expression: sympy.Expr
+    correlation: bool
+
+
+def pair_plan(node: ir.PairExpectation) -> Plan:
+    """How the expectation is computed."""
+    return plan_pair(node.f, node.g, node.z, node.w, mean_f=node.mu is not None, mean_g=node.nu is not None)
+
+
+def mean_plan(node: ir.SingleExpectation) -> MeanPlan:
+    return plan_mean(node.f, node.z, mean=node.mu is not None)
+
+
+def joint_plan(node: ir.JointExpectation) -> JointPlan:
+    zeros = {(j, i) for i, j, n in entries(node) if i > j and ir.is_zero(n)}
+    return plan_joint(node.f, node.g, node.zs, node.ws, means=[m is not None for m in node.means], zeros=zeros)
+
+
+def entries(node: ir.JointExpectation):
+    """(row, column, entry) of the lower triangle of the covariance."""
+    k = 0
+    for i in range(len(node.zs) + len(node.ws)):
+        for j in range(i + 1):
+            yield i, j, node.covariance[k]
+            k += 1
+
+
+def pair_form(node: ir.PairExpectation, primitives: Primitives) -> Form | None:
+    """The closed form of E f(z) g(w), or None where there is none.
+
+    Where the pair's own rule has none, but (f, g) are the derivatives of a pair that has one, it is the
+    derivative of that in the covariance (Price's theorem).
+    """
+    before = primitives.get((node.f, node.g))
+    same = node.same == () and node.k == node.p == node.q
+    means = node.mu is not None, node.nu is not None
+    return _pair_form(node.f, node.g, node.z, node.w, means, before, same)
+
+
+@cache
+def _pair_form(f, g, z, w, means, before, same) -> Form | None:
+    mu, nu = (MU if means[0] else 0), (NU if means[1] else 0)
+
+    def form(k):
+        found = plan_pair(f, g, z, w, mean_f=means[0], mean_g=means[1]).symbolic(k, P, Q, mu, nu)
+        if found is None and before is not None:
+            whole = plan_pair(*before, z, w, mean_f=means[0], mean_g=means[1]).symbolic(K, P, Q, mu, nu)
+            found = None if whole is None else _tidy(whole.diff(K)).xreplace({K: k})
+        return found
+
+    plain = form(K)
+    if plain is None:
+        return None
+    if same:
+        # One variable of one run: correlation 1, where a derivative in k need not exist.
+        one = sympy.simplify(form(sympy.sqrt(P) * sympy.sqrt(Q)).xreplace({Q: P, NU: MU}))
+        return None if one.has(sympy.nan, sympy.zoo, sympy.oo) else Form(one, False)
+    if plain.has(sympy.acos, sympy.asin) and K / (sympy.sqrt(P) * sympy.sqrt(Q)) in _ratios(plain):
+        return Form(_tidy(form(C * sympy.sqrt(P) * sympy.sqrt(Q))), True)
+    return Form(_tidy(plain), False)
+
+
+def _ratios(e: sympy.Expr) -> set[sympy.Expr]:
+    return {part.args[0] for part in sympy.preorder_traversal(e) if isinstance(part, sympy.asin | sympy.acos)}
+
+
+@cache
+def _mean_form(f, z, mean) -> sympy.Expr | None:
+    found = plan_mean(f, z, mean=mean).symbolic(P, MU if mean else 0)
+    return None if found is None else _tidy(found)
+
+
+def mean_form(node: ir.SingleExpectation) -> Form | None:
+    """The closed form of E f(z) in P and MU, or None."""
+    found = _mean_form(node.f, node.z, node.mu is not None)
+    return None if found is None else Form(found, False)
+
+
+def _tidy(e: sympy.Expr) -> sympy.Expr:
+    """Roots of fractions over one denominator, which then cancels: sqrt(1 - k²/pq)·sqrt(pq) becomes sqrt(pq - k²)."""
+
+    def over_one(part):
+        base = sympy.together(part.base)
+        return sympy.expand_power_base(sympy.Pow(base, part.exp), force=True)
+
+    def is_root(part):
+        return part.is_Pow and part.exp.is_Rational and part.exp.q == 2 and part.base.is_Add
+
+    return e.replace(is_root, over_one)
+
+
+def for_print(e: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Symbol, sympy.Symbol]]:
+    """sqrt(p)·sqrt(q) as one root, and which symbol of the result stands for which: they are without assumptions,
+    so that the root stays one."""
+    swap = {s: sympy.Dummy(s.name) for s in sorted(e.free_symbols, key=lambda s: (s.name, str(s.assumptions0)))}
+
+    def merge(part):
+        bases: dict[sympy.Expr, list[sympy.Expr]] = {}
+        rest = []
+        for factor in part.args:
+            if factor.is_Pow and abs(factor.exp) == sympy.Rational(1, 2) and not factor.base.is_number:
+                bases.setdefault(factor.exp, []).append(factor.base)
+            else:
+                rest.append(factor)
+        roots = [sympy.Pow(sympy.Mul(*b), exponent) for exponent, b in bases.items()]
+        return sympy.Mul(*rest, *roots)
+
+    e = e.xreplace(swap).replace(lambda part: part.is_Mul, merge)
+    return e, {dummy: s for s, dummy in swap.items()}

@@ -1,0 +1,429 @@
+"""From nodes to formulas, for any notation: what text and LaTeX share.
+
+A formula is a string with the places where a long line may be broken marked in it, outer places with lower marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import sympy
+
+from tensorprog.program.affine import Affine, Range
+from tensorprog.theorem import recursion as ir
+from tensorprog.theorem.recursion import Clause, Condition, Node, Read, Table
+from tensorprog.theorem.tangent import is_tangent, primal_key
+from tensorprog.theorem.views import closed
+from tensorprog.theorem.views.names import families, index_pair
+from tensorprog.theorem.views.selection import Selection
+
+SUM, PRODUCT, ATOM = range(3)
+
+_FIRST, _LAST = 0xE000, 0xE008  # marks of places to break, by depth
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A formula and how tightly it holds together: SUM, PRODUCT or ATOM. A `wide` one reaches as far right as it can."""
+
+    text: str
+    level: int = ATOM
+    wide: bool = False
+
+
+class Notation(Protocol):
+    """The words of a notation: text or LaTeX."""
+
+    inline: int
+    """Entries are put into a closed form up to this width; beyond it they get letters."""
+
+    def width(self, text: str) -> int: ...
+    def number(self, e: sympy.Expr, values: Mapping[sympy.Symbol, Piece]) -> Piece: ...
+    def affine(self, a: Affine) -> str: ...
+    def member(self, name: str, indices: Sequence[Affine], primed: bool) -> str: ...
+    def pair(self, kind: str, left: str, right: str) -> str: ...
+    def mean(self, vector: str) -> str: ...
+    def inner(self, left: str, right: str, feature: str) -> str: ...
+    def parentheses(self, text: str) -> str: ...
+    def times(self, factors: Sequence[str]) -> str: ...
+    def over(self, numerator: str, denominator: Piece) -> str: ...
+    def total(self, ranges: Sequence[Range], conditions: Sequence[str], body: Piece) -> Piece: ...
+    def indicator(self, conditions: Sequence[str], negated: bool) -> str: ...
+    def reduction(self, kind: str, range_: Range, conditions: Sequence[str], body: Piece) -> Piece: ...
+    def softmax(self, range_: Range, at: str, body: str) -> Piece: ...
+    def bounds(self, low: Sequence[str], middle: str, high: Sequence[str]) -> str: ...
+    def equal(self, left: str, right: str) -> str: ...
+    def expectation(self, body: str) -> str: ...
+    def letter(self, name: str, number: int, primed: bool = False) -> str: ...
+    def gaussian(self, letters: Sequence[str], means: Sequence[str] | None, covariance: Sequence[Sequence[str]]) -> str: ...
+    def moments(self, letters: Sequence[str], means: Sequence[str], entries: Sequence[tuple[str, str, str]]) -> str: ...
+    def define(self, left: str, right: str) -> str: ...
+
+
+def mark(depth: int = 0) -> str:
+    """A place where a line may be broken."""
+    return chr(min(_FIRST + depth, _LAST))
+
+
+def deepen(text: str) -> str:
+    """The formula as a part of another: its places to break move in."""
+    return "".join(chr(min(ord(c) + 1, _LAST)) if _FIRST <= ord(c) <= _LAST else c for c in text)
+
+
+def unmark(text: str) -> str:
+    return "".join(c for c in text if not _FIRST <= ord(c) <= _LAST)
+
+
+def broken(text: str, width: int, measure: Callable[[str], int]) -> list[tuple[str, int]]:
+    """The formula in lines of at most `width`, with the depth of each, broken at the outermost places that do."""
+
+    def split(part: str, depth: int) -> list[tuple[str, int]]:
+        if measure(unmark(part)) <= width - 4 * (depth > 0) or depth > _LAST - _FIRST:
+            return [(part, 0)]
+        lines: list[str] = []
+        for segment in part.split(mark(depth)):
+            if lines and measure(unmark(lines[-1] + segment)) <= width:
+                lines[-1] += segment
+            else:
+                lines.append(segment)
+        found = []
+        for line in lines:
+            first, *rest = split(line, depth + 1)
+            found += [first, *((x, 1) for x, _ in rest)]
+        return found
+
+    return [(unmark(x).strip(), min(depth, 1)) for x, depth in split(text, 0)]
+
+
+class Formulas:
+    """The formulas of a selection in one notation.
+
+    What an expectation's letters stand for gathers in `where` until `statement` returns it.
+    """
+
+    def __init__(self, notation: Notation, selection: Selection):
+        self.n, self.selection = notation, selection
+        self.primitives = dict(selection.tangents.primitives) if selection.tangents else {}
+        self.sizes = {s for p in selection.recursion.program.parameters for s in (p.name, p.name + "'")}
+        self._reset()
+
+    def _reset(self) -> None:
+        self.where: list[str] = []
+        self._letters: dict[object, int] = {}
+
+    # ------------------------------------------------------------ statements
+
+    def statement(self, table: Table, clause: Clause) -> tuple[str, str, list[str]]:
+        """Left side, right side with its marks, and what the letters in it stand for."""
+        self._reset()
+        right = self.node(clause.value)
+        return self.entry(table, clause.target, None), right.text, self.where
+
+    def scope(self, clause: Clause) -> tuple[list[Range], list[str]]:
+        """The ranges of a clause and its conditions."""
+        return list(clause.binders), self.conditions(clause.conditions)
+
+    # ------------------------------------------------------------ entries
+
+    def entry(self, table: Table, indices: tuple[Affine, ...], side: str | None) -> str:
+        """An entry of a table, as Σ(h[t], h'[t'])."""
+        key = primal_key(table.key)
+        left, right = index_pair(table, indices)
+        f, g = families(table)
+        if key.kind in (ir.SCALAR, ir.DATA):
+            return self.n.member(f, left, side == "right")
+        if key.kind == ir.MEAN:
+            return self.n.mean(self.vector(f, left, side == "right"))
+        primed = (False, True) if key.stream == "cross" else (side == "right",) * 2
+        kind = "tangent" if is_tangent(table.key) else key.kind
+        if key.kind == ir.OUTPUT:
+            kind = "ntk" if is_tangent(table.key) else "nngp"
+        a, b = self.vector(f, left, primed[0]), self.vector(g, right, primed[1])
+        if key.kind == ir.GRAM:
+            feature = self.selection.recursion.program.families[f].type.size
+            return self.n.inner(a, b, feature)
+        return self.n.pair(kind, a, b)
+
+    def vector(self, name: str, indices: tuple[Affine, ...], primed: bool) -> str:
+        """A vector: its name, or a function of vectors where it is a temporary that holds one."""
+        found = self.selection.names.function_of(name, indices)
+        if found is None:
+            return self.n.member(name, indices, primed)
+        expression, vectors = found
+        values = {s: Piece(self.vector(r.name, r.indices, primed)) for s, r in vectors}
+        return self.n.number(expression, values).text
+
+    # ------------------------------------------------------------ nodes
+
+    def node(self, node: Node) -> Piece:
+        match node:
+            case ir.Constant(value):
+                return self.n.number(value, {})
+            case ir.LawVariance(scale=scale):
+                return self.n.number(scale, {})
+            case Read(key, indices, side):
+                return Piece(self.entry(self.selection.tables[key], indices, side))
+            case ir.Gram(names, left, right, sides, feature):
+                primed = (sides[0] == "right", sides[1] == "right")
+                members = [self.n.member(*x) for x in zip(names, (left, right), primed, strict=True)]
+                return Piece(self.n.inner(*members, feature))
+            case ir.Add(terms):
+                return self._add([self.node(t) for t in terms])
+            case ir.Product(factors):
+                return self._product(factors)
+            case ir.Sum(ranges, conditions, body):
+                inner = self.node(body)
+                return self.n.total(ranges, self.conditions(conditions), self._inside(inner))
+            case ir.Where(conditions, then, otherwise):
+                return self._cases(self.conditions(conditions), then, otherwise)
+            case ir.Apply(expression, arguments):
+                return self.n.number(expression, {s: self._flat(a) for s, a in arguments})
+            case ir.Reduce(kind, range_, conditions, body, at):
+                return self._reduce(kind, range_, conditions, body, at)
+            case ir.PairExpectation():
+                return self._pair(node)
+            case ir.SingleExpectation():
+                return self._single(node)
+            case ir.JointExpectation():
+                return self._joint(node)
+        raise AssertionError(node)
+
+    def _flat(self, node: Node) -> Piece:
+        """A formula to be put into another by the printer of expressions, which breaks no lines."""
+        piece = self.node(node)
+        return Piece(unmark(piece.text), piece.level, piece.wide)
+
+    def _inside(self, piece: Piece) -> Piece:
+        return Piece(deepen(piece.text), piece.level, piece.wide)
+
+    def _tight(self, piece: Piece, last: bool = True) -> str:
+        """A factor; in parentheses where it must be."""
+        if piece.level == SUM or (piece.wide and not last):
+            return self.n.parentheses(deepen(piece.text))
+        return deepen(piece.text)
+
+    def _add(self, pieces: Sequence[Piece]) -> Piece:
+        text = ""
+        for p in pieces:
+            if not text:
+                text = p.text
+            elif p.text.startswith("-"):
+                text += mark() + " - " + p.text[1:].lstrip()
+            else:
+                text += mark() + " + " + p.text
+        return Piece(text, SUM if len(pieces) > 1 else pieces[0].level, pieces[-1].wide)
+
+    def _product(self, factors: Sequence[Node]) -> Piece:
+        """Numbers stand in front; functions of scalars gather in one fraction with what stands over it."""
+        number = sympy.Integer(1)
+        denominator = sympy.Integer(1)
+        values: dict[sympy.Symbol, Piece] = {}
+        pieces: list[Piece] = []
+        for factor in factors:
+            match factor:
+                case ir.Constant(value) | ir.LawVariance(scale=value):
+                    number *= value
+                case ir.Apply(expression, arguments):
+                    swap = {s: sympy.Dummy(s.name, positive=True) for s, _ in arguments}
+                    values |= {swap[s]: self._flat(a) for s, a in arguments}
+                    top, bottom = sympy.fraction(expression.xreplace(swap))
+                    if top.could_extract_minus_sign():
+                        top, number = -top, -number
+                    denominator *= bottom
+                    if top != 1:
+                        pieces.append(self.n.number(top, values))
+                case _:
+                    pieces.append(self.node(factor))
+        sign, number = ("-", -number) if number.could_extract_minus_sign() else ("", number)
+        wide = bool(pieces) and pieces[-1].wide
+        if denominator != 1:
+            below = self.n.number(denominator, values)
+            body = self.n.times([self._tight(p, i == len(pieces) - 1) for i, p in enumerate(pieces)])
+            if wide or not pieces or self.n.width(unmark(body)) > self.n.inline // 2:
+                pieces.insert(0, Piece(self.n.over("1", below), ATOM))
+            else:
+                pieces = [Piece(self.n.over(body, below), PRODUCT)]
+        if number != 1 or not pieces:
+            pieces.insert(0, self.n.number(number, {}))
+        if len(pieces) == 1 and not sign:
+            return pieces[0]
+        body = self.n.times([self._tight(p, i == len(pieces) - 1) for i, p in enumerate(pieces)])
+        return Piece(sign + body, PRODUCT, wide)
+
+    def _cases(self, conditions: list[str], then: Node, otherwise: Node) -> Piece:
+        pieces = []
+        for value, negated in ((then, False), (otherwise, True)):
+            if not ir.is_zero(value):
+                piece = self.node(value)
+                text = self.n.times([self.n.indicator(conditions, negated), self._tight(piece)])
+                pieces.append(Piece(text, PRODUCT, piece.wide))
+        return self._add(pieces) if pieces else self.node(ir.ZERO)
+
+    def _reduce(self, kind: str, range_: Range, conditions, body: Node, at: Affine | None) -> Piece:
+        if kind == "softmax":
+            assert at is not None
+            above = self._flat(ir.substitute(body, {range_.name: at}))
+            return self.n.softmax(range_, above.text, self._flat(body).text)
+        return self.n.reduction(kind, range_, self.conditions(conditions), self._inside(self.node(body)))
+
+    # ------------------------------------------------------------ conditions
+
+    def conditions(self, conditions: Sequence[Condition]) -> list[str]:
+        """Conditions on indices, lower and upper bounds of one expression together: 1 ≤ i+a ≤ H."""
+        low: dict[Affine, list[Affine]] = {}
+        high: dict[Affine, list[Affine]] = {}
+        result = []
+        for c in conditions:
+            indices = {s: k for s, k in c.expression.terms if s not in self.sizes}
+            if c.op == "eq" or not indices:
+                positive = {s: k for s, k in c.expression.terms if k > 0}
+                left = Affine.build(0, positive)
+                op = self.n.equal if c.op == "eq" else lambda a, b: self.n.bounds([b], a, [])
+                result.append(op(self.n.affine(left), self.n.affine(left - c.expression)))
+                continue
+            form = Affine.build(0, indices)
+            positives = sum(k > 0 for k in indices.values())
+            if 2 * positives >= len(indices):
+                low.setdefault(form, []).append(form - c.expression)
+            else:
+                high.setdefault(-form, []).append(c.expression - form)
+                low.setdefault(-form, [])
+        for form in low:
+            result.append(
+                self.n.bounds(
+                    [self.n.affine(a) for a in low[form]],
+                    self.n.affine(form),
+                    [self.n.affine(a) for a in high.get(form, [])],
+                )
+            )
+        return result
+
+    # ------------------------------------------------------------ expectations
+
+    def _number_of(self, kind: str, what: object) -> int:
+        """Which of its kind in this statement: letters of the second get a 2."""
+        if (kind, what) not in self._letters:
+            self._letters[kind, what] = 1 + sum(1 for k, _ in self._letters if k == kind)
+        return self._letters[kind, what]
+
+    def _scalars(self, node) -> dict[sympy.Symbol, Piece]:
+        pairs = [*getattr(node, "scalars_f", ()), *getattr(node, "scalars_g", ()), *getattr(node, "scalars", ())]
+        return {s: self._flat(n) for s, n in pairs}
+
+    def _pair(self, node: ir.PairExpectation) -> Piece:
+        form = closed.pair_form(node, self.primitives)
+        if form is None:
+            return self._open_pair(node)
+        values = self._scalars(node)
+        parts = {closed.K: node.k, closed.P: node.p, closed.Q: node.q, closed.MU: node.mu, closed.NU: node.nu}
+        pieces = {s: self._flat(n) for s, n in parts.items() if n is not None}
+        return self._filled(form, pieces, values, (node.k, node.p, node.q))
+
+    def _filled(self, form: closed.Form, pieces: dict[sympy.Symbol, Piece], values, what: object) -> Piece:
+        """A closed form with entries put in, or with letters for them where that would be too wide."""
+        e = form.expression
+        ratio = closed.K / sympy.sqrt(closed.P * closed.Q)
+        if form.correlation and e.count(closed.C) == 1:
+            e = e.xreplace({closed.C: ratio})
+        direct = self._put(e, ratio, {**values, **pieces}, what)
+        if self.n.width(direct.text) <= self.n.inline:
+            return direct
+        self._undefine("c", what)
+        e = form.expression
+        used = (e.free_symbols | (ratio.free_symbols if closed.C in e.free_symbols else set())) & pieces.keys()
+        letters = {}
+        for s in (closed.K, closed.P, closed.Q, closed.MU, closed.NU):
+            if s in used and not (s == closed.K and form.correlation):
+                letters[s] = Piece(self._define(s.name, (s, pieces[s].text), pieces[s].text))
+        return self._put(e, ratio, {**values, **pieces, **letters}, what)
+
+    def _put(self, e: sympy.Expr, ratio: sympy.Expr, values, what: object) -> Piece:
+        """Values put into a closed form; a correlation in it gets its letter."""
+        if closed.C in e.free_symbols:
+            letter = self._define("c", what, self.n.number(ratio, values).text)
+            values = {**values, closed.C: Piece(letter)}
+        return self.n.number(e, values)
+
+    def _define(self, name: str, what: object, value: str) -> str:
+        letter = self.n.letter(name, self._number_of(name, what))
+        line = self.n.define(letter, unmark(value))
+        if line not in self.where:
+            self.where.append(line)
+        return letter
+
+    def _undefine(self, name: str, what: object) -> None:
+        if (name, what) in self._letters:
+            letter = self.n.letter(name, self._letters.pop((name, what)))
+            self.where = [w for w in self.where if not w.startswith(self.n.define(letter, ""))]
+
+    def _open_pair(self, node: ir.PairExpectation) -> Piece:
+        """E f(z) g(z') as it stands, with the law of (z, z')."""
+        same = node.same == () and node.k == node.p == node.q
+        what = (node.k, node.p, node.q, node.mu, node.nu)
+        number = self._number_of("z", what)
+        z, w = self.n.letter("z", number), self.n.letter("z", number, primed=not same)
+        values = self._scalars(node)
+        if same and node.f.xreplace({node.z: node.w}) == node.g:
+            body = self.n.number(node.f**2, {**values, node.z: Piece(z)}).text
+        else:
+            f = self.n.number(node.f, {**values, node.z: Piece(z)})
+            g = self.n.number(node.g, {**values, node.w: Piece(w)})
+            body = self.n.times([self._tight(f), self._tight(g)])
+        k, p, q = (self._flat(x).text for x in (node.k, node.p, node.q))
+        means = None
+        if node.mu is not None or node.nu is not None:
+            means = [self._flat(m if m is not None else ir.ZERO).text for m in (node.mu, node.nu)]
+        if same:
+            law = self.n.gaussian([z], means and means[:1], [[p]])
+        else:
+            law = self.n.gaussian([z, w], means, [[p, k], [k, q]])
+        self._note(law)
+        return Piece(self.n.expectation(unmark(body)))
+
+    def _note(self, line: str) -> None:
+        if line not in self.where:
+            self.where.append(line)
+
+    def _single(self, node: ir.SingleExpectation) -> Piece:
+        form = closed.mean_form(node)
+        values = self._scalars(node)
+        q = self._flat(node.q)
+        if form is not None:
+            pieces = {closed.P: q} | ({closed.MU: self._flat(node.mu)} if node.mu is not None else {})
+            return self._filled(form, pieces, values, (node.q, node.mu))
+        z = self.n.letter("z", self._number_of("z", (node.q, node.mu)))
+        means = None if node.mu is None else [self._flat(node.mu).text]
+        self._note(self.n.gaussian([z], means, [[q.text]]))
+        return Piece(self.n.expectation(self.n.number(node.f, {**values, node.z: Piece(z)}).text))
+
+    def _joint(self, node: ir.JointExpectation) -> Piece:
+        values = self._scalars(node)
+        number = self._number_of("Z", (node.covariance, node.means))
+        count = len(node.zs)
+        letters = [self._variable(s, number) for s in (*node.zs, *node.ws)]
+        names = {s: Piece(x) for s, x in zip((*node.zs, *node.ws), letters, strict=True)}
+        f = self.n.number(node.f, {**values, **names})
+        if node.ws or node.g != 1:
+            g = self.n.number(node.g, {**values, **names})
+            body = self.n.times([self._tight(f), self._tight(g)])
+        else:
+            body = f.text
+        found = []
+        for i, j, entry in closed.entries(node):
+            if not ir.is_zero(entry):
+                # Across the two runs, the left run's variable comes first.
+                a, b = (j, i) if i >= count > j else (i, j)
+                found.append((letters[a], letters[b], self._flat(entry).text))
+        means = [self._flat(m if m is not None else ir.ZERO).text for m in node.means]
+        shown = means if any(m is not None for m in node.means) else []
+        self._note(self.n.moments(letters, shown, found))
+        return Piece(self.n.expectation(unmark(body)))
+
+    def _variable(self, s: sympy.Symbol, number: int) -> str:
+        """A Gaussian is called as its vector, numbered where several of a family or of a statement meet."""
+        primed = s.name.endswith("'")
+        stem, _, k = s.name.rstrip("'").partition("#")
+        suffix = int(k) if k else 1
+        return self.n.letter(stem, suffix if number == 1 else 10 * number + suffix, primed)

@@ -1,0 +1,401 @@
+"""The recursion as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sympy
+from sympy.printing.precedence import PRECEDENCE
+from sympy.printing.str import StrPrinter
+
+from tensorprog.functions.registry import by_head
+from tensorprog.language.printer import print_statement
+from tensorprog.language.syntax import Definition, Input, Random, Width
+from tensorprog.program.affine import Affine, Range
+from tensorprog.theorem import recursion as ir
+from tensorprog.theorem.recursion import Recursion, Table
+from tensorprog.theorem.views import closed
+from tensorprog.theorem.views.formula import ATOM, PRODUCT, SUM, Formulas, Piece, broken, mark, unmark
+from tensorprog.theorem.views.selection import Selection, select
+
+WIDTH = 118
+HEADS = {ir.COVARIANCE: "Σ", ir.MOMENT: "E", "tangent": "Θ", "nngp": "K", "ntk": "K_NTK"}
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def text(recursion: Recursion, get: str = "nngp") -> str:
+    """The equations of the NNGP, and with get = "ntk" those of the NTK after them, closed forms filled in.
+
+    Raises ProgramError where there is no NTK, ValueError for another `get`.
+    """
+    selection = select(recursion, get)
+    formulas = Formulas(TextNotation(), selection)
+    blocks = [_header(selection, get), _block(formulas, selection.nngp)]
+    if get == "ntk":
+        blocks.insert(1, "NNGP")
+        blocks += ["NTK", _block(formulas, selection.ntk)]
+    return "\n\n".join(b for b in blocks if b) + "\n"
+
+
+# ---------------------------------------------------------------- the page
+
+
+def _header(selection: Selection, get: str) -> str:
+    program = selection.recursion.program
+    kernel = selection.recursion.output is not None
+    title = {"nngp": "NNGP", "ntk": "NTK"}[get] if kernel else "Limits"
+    lines = [f"{title} of {program.name} (Master Theorem)", ""]
+    rows = []
+    values = [f"{p.name} = {p.value}" if p.value is not None else p.name for p in program.parameters]
+    if values:
+        rows.append(("parameters", ", ".join(values)))
+    for s in program.text.statements:
+        if isinstance(s, Definition | Input | Random | Width):
+            kind, _, rest = print_statement(s).partition(" ")
+            if kind == "fixed":
+                second, _, rest = rest.partition(" ")
+                kind += " " + second
+            rows.append((kind, rest.strip()))
+    for name in _shown_temporaries(selection):
+        for target, value in selection.names.definition(name):
+            rows.append(("where", f"{target} = {value}"))
+    pad = max((len(kind) for kind, _ in rows), default=0)
+    previous = None
+    for kind, value in rows:
+        lines.append(f"    {'' if kind == previous else kind:<{pad}}  {value}")
+        previous = kind
+    lines += ["", *_legend(selection)]
+    return "\n".join(lines)
+
+
+def _shown_temporaries(selection: Selection) -> list[str]:
+    """Vectors of the compiler that have an equation under their own name."""
+    shown: dict[str, None] = {}
+    for table in (*selection.nngp, *selection.ntk):
+        for name in table.key.families:
+            indices = tuple(Affine.symbol(r.name) for r in selection.recursion.program.families[name].ranges)
+            if selection.names.is_temporary(name) and selection.names.function_of(name, indices) is None:
+                shown[name] = None
+    return sorted(shown, key=lambda name: selection.names.order[name])
+
+
+def _legend(selection: Selection) -> list[str]:
+    kinds = {t.key.kind for t in selection.tables.values()}
+    printed = {(t.key.kind, t.key.stream) for t in (*selection.nngp, *selection.ntk)}
+    lines = []
+    meanings = []
+    if ir.COVARIANCE in kinds:
+        meanings.append("Σ(u, v) = Cov(Z^u, Z^v)")
+    if ir.MOMENT in kinds:
+        meanings.append("E(u, v) = E[Z^u Z^v]")
+    if (ir.MEAN, "self") in printed:
+        meanings.append("μ(u) = E[Z^u]")
+    if selection.ntk:
+        meanings.append("Θ(u, v) their tangent")
+    if meanings:
+        lines.append(", ".join(meanings) + ".")
+    if selection.ntk:
+        lines.append("Tangents are derivatives along the correlation of two copies of the trained parameters, over their variance.")
+    inputs = [f.name for f in selection.recursion.program.inputs]
+    if selection.recursion.output is not None and inputs:
+        primed = ", ".join(f"{x}'" for x in inputs)
+        lines.append(f"Without a prime: the run on {', '.join(inputs)}; with a prime: the run on {primed}.")
+    if selection.mirrored:
+        equal = ", ".join(f"{x}' = {x}" for x in inputs) or "equal runs"
+        lines.append(f"Variances follow the same equations with {equal}.")
+    return [line for line in lines if line]
+
+
+def _block(formulas: Formulas, tables: Sequence[Table]) -> str:
+    """Statements with their equality signs under each other, and their ranges at the right."""
+    rows: list[tuple[str, str, str, list[str]]] = []
+    for table in tables:
+        zeros = []
+        for clause in table.clauses:
+            if ir.is_zero(clause.value):
+                zeros.append(clause)
+                continue
+            left, right, where = formulas.statement(table, clause)
+            rows.append((left, right, _scope(*formulas.scope(clause)), where))
+        if len(zeros) == len(table.clauses) or table.key.kind not in (ir.SCALAR, ir.DATA, ir.MEAN):
+            rows += _zeros(formulas, table, zeros)
+    pad = min(max((len(left) for left, *_ in rows), default=0), 36)
+    laid = [(_lines(left, right, pad), scope, where) for left, right, scope, where in rows]
+    column = max((len(lines[-1]) for lines, scope, _ in laid if scope and len(lines[-1]) <= 84), default=0) + 4
+    result = []
+    for lines, scope, where in laid:
+        if scope and len(lines[-1]) + 2 <= max(column, WIDTH - len(scope)):
+            lines[-1] = f"{lines[-1]:<{column - 2}}  {scope}" if len(lines[-1]) <= column - 2 else f"{lines[-1]}  {scope}"
+        elif scope:
+            lines.append(" " * column + scope)
+        result += lines
+        hang = " " * (pad + 7)
+        for k, line in enumerate(_packed(where, WIDTH - pad - 13)):
+            for i, (part, _) in enumerate(broken(line, WIDTH - pad - 17, len)):
+                result.append(hang + ("where " if k == i == 0 else "      " if i == 0 else " " * 10) + part)
+    return "\n".join(result)
+
+
+def _zeros(formulas: Formulas, table: Table, clauses) -> list[tuple[str, str, str, list[str]]]:
+    """Entries that are zero, with equal scopes on one line."""
+    by_scope: dict[str, list[str]] = {}
+    for clause in merge_zeros(clauses):
+        by_scope.setdefault(_scope(*formulas.scope(clause)), []).append(formulas.entry(table, clause.target, None))
+    return [(" = ".join(left), "0", scope, []) for scope, left in by_scope.items()]
+
+
+def merge_zeros(clauses: Sequence[ir.Clause]) -> list[ir.Clause]:
+    """Zero entries with as few clauses: [0, 0] and [0, t], t = 1..T, become [0, t], t = 0..T."""
+    clauses = list(clauses)
+    for a in clauses:
+        for b in clauses:
+            joined = _joined(a, b) if a is not b and not a.conditions and not b.conditions else None
+            if joined is not None:
+                return merge_zeros([joined if c is b else c for c in clauses if c is not a])
+    return clauses
+
+
+def _joined(a: ir.Clause, b: ir.Clause) -> ir.Clause | None:
+    different = [k for k, (e, f) in enumerate(zip(a.target, b.target, strict=True)) if e != f]
+    if len(different) != 1 or not a.target[different[0]].is_constant:
+        return None
+    (k,) = different
+    binder = next((r for r in b.binders if b.target[k] == Affine.symbol(r.name)), None)
+    if binder is None or binder.low != a.target[k] + 1 or set(a.binders) != set(b.binders) - {binder}:
+        return None
+    wider = tuple(Range(r.name, a.target[k], r.high) if r is binder else r for r in b.binders)
+    return ir.Clause(wider, b.target, (), b.value)
+
+
+def _scope(ranges: Sequence[Range], conditions: Sequence[str]) -> str:
+    return ", ".join([*map(str, ranges), *conditions])
+
+
+def _packed(where: Sequence[str], width: int) -> list[str]:
+    """Several short definitions on one line."""
+    lines: list[str] = []
+    for w in where:
+        if lines and len(lines[-1]) + len(w) + 2 <= width:
+            lines[-1] += ", " + w
+        else:
+            lines.append(w)
+    return lines
+
+
+def _lines(left: str, right: str, pad: int) -> list[str]:
+    lines = [" " * (4 * depth) + line for line, depth in broken(right, WIDTH - pad - 7, len)]
+    hang = " " * (pad + 7)
+    if len(left) > pad and (len(lines) > 1 or len(left) + len(lines[0]) + 7 > WIDTH):
+        return [f"    {left} =", *(hang + line for line in lines)]
+    return [f"    {left:<{pad}} = {lines[0]}", *(hang + line for line in lines[1:])]
+
+
+# ---------------------------------------------------------------- the notation
+
+
+class TextNotation:
+    """See formula.Notation."""
+
+    inline = 96
+
+    def width(self, text: str) -> int:
+        return len(text)
+
+    def number(self, e: sympy.Expr, values: Mapping[sympy.Symbol, Piece]) -> Piece:
+        e = sympy.sympify(e)
+        if e in values:
+            return values[e]
+        shown, original = closed.for_print(e)
+        words = {d: values[s].text if s in values else s.name for d, s in original.items()}
+        loose = {d for d, s in original.items() if s in values and values[s].level < ATOM}
+        return Piece(_Printer(words, loose).doprint(shown), _level(shown))
+
+    def affine(self, a: Affine) -> str:
+        return str(a)
+
+    def member(self, name: str, indices: Sequence[Affine], primed: bool) -> str:
+        shown = f"[{', '.join(map(str, indices))}]" if indices else ""
+        return name + ("'" if primed else "") + shown
+
+    def pair(self, kind: str, left: str, right: str) -> str:
+        return f"{HEADS[kind]}({left}, {right})"
+
+    def mean(self, vector: str) -> str:
+        return f"μ({vector})"
+
+    def inner(self, left: str, right: str, feature: str) -> str:
+        return f"⟨{left}, {right}⟩/{feature}"
+
+    def parentheses(self, text: str) -> str:
+        return f"({text})"
+
+    def times(self, factors: Sequence[str]) -> str:
+        return (mark(1) + " · ").join(factors)
+
+    def over(self, numerator: str, denominator: Piece) -> str:
+        below = denominator.text if denominator.level == ATOM else f"({denominator.text})"
+        return f"{numerator}/{below}"
+
+    def total(self, ranges: Sequence[Range], conditions: Sequence[str], body: Piece) -> Piece:
+        return Piece(f"sum[{_under(ranges, conditions)}]({mark(1)}{body.text})")
+
+    def indicator(self, conditions: Sequence[str], negated: bool) -> str:
+        return f"{'1 - ' if negated else ''}1[{', '.join(conditions)}]" if not negated else (
+            f"(1 - 1[{', '.join(conditions)}])"
+        )
+
+    def reduction(self, kind: str, range_: Range, conditions: Sequence[str], body: Piece) -> Piece:
+        return Piece(f"{kind}[{_under((range_,), conditions)}]({body.text})")
+
+    def softmax(self, range_: Range, at: str, body: str) -> Piece:
+        return Piece(f"exp({at})/sum[{range_}](exp({body}))", PRODUCT)
+
+    def bounds(self, low: Sequence[str], middle: str, high: Sequence[str]) -> str:
+        parts = [low[0] if len(low) == 1 else f"max({', '.join(low)})"] if low else []
+        parts.append(middle)
+        if high:
+            parts.append(high[0] if len(high) == 1 else f"min({', '.join(high)})")
+        return " ≤ ".join(parts)
+
+    def equal(self, left: str, right: str) -> str:
+        return f"{left} = {right}"
+
+    def expectation(self, body: str) -> str:
+        return f"E[{body}]"
+
+    def letter(self, name: str, number: int, primed: bool = False) -> str:
+        shown = {"mu": "m", "nu": "m'"}.get(name, name)
+        return shown + (str(number).translate(_SUBSCRIPTS) if number > 1 else "") + ("'" if primed else "")
+
+    def gaussian(self, letters: Sequence[str], means: Sequence[str] | None, covariance) -> str:
+        centre = "0" if means is None else means[0] if len(means) == 1 else f"({', '.join(means)})"
+        if len(letters) == 1:
+            return f"{letters[0]} ~ N({centre},{mark()} {covariance[0][0]})"
+        rows = f",{mark(1)} ".join(f"[{row[0]},{mark(2)} {row[1]}]" for row in covariance)
+        return f"({', '.join(letters)}) ~ N({centre},{mark()} [{rows}])"
+
+    def moments(self, letters, means, entries) -> str:
+        parts = [f"E {a} = {m}" for a, m in zip(letters, means, strict=False) if m != "0"]
+        for a, b, value in entries:
+            parts.append(f"Var {a} = {value}" if a == b else f"Cov({a}, {b}) = {value}")
+        return f"{', '.join(letters)} Gaussian with {f',{mark()} '.join(parts)}, all else 0"
+
+    def define(self, left: str, right: str) -> str:
+        return f"{left} = {right}"
+
+
+def _under(ranges: Sequence[Range], conditions: Sequence[str]) -> str:
+    shown = ", ".join(map(str, ranges))
+    return f"{shown}; {', '.join(conditions)}" if conditions else shown
+
+
+def _level(e: sympy.Expr) -> int:
+    if e.is_Add:
+        return SUM
+    return PRODUCT if e.is_Mul or (e.is_number and (e.is_negative or not e.is_Atom)) or e.is_Rational and not e.is_Integer else ATOM
+
+
+class _Printer(StrPrinter):
+    """Numbers first in sums, and products as in papers: 2/π · asin(…), sqrt(p q)/(2 π) · (…)."""
+
+    def __init__(self, words: Mapping[sympy.Symbol, str], loose: set[sympy.Symbol]):
+        super().__init__()
+        self._words, self._loose = words, loose
+
+    def _print_Dummy(self, e):
+        word = self._words.get(e, e.name)
+        return f"({word})" if e in self._loose else word
+
+    _print_Symbol = _print_Dummy
+
+    def _print_Pi(self, e):
+        return "π"
+
+    def _print_Float(self, e):
+        value = float(e)
+        return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+
+    def _as_ordered_terms(self, e, order=None):
+        return sums_in_order(super()._as_ordered_terms(e, order))
+
+    def _print_Mul(self, e):
+        sign, e = ("-", -e) if e.could_extract_minus_sign() else ("", e)
+        top, bottom = sympy.fraction(e)
+        numbers, symbols, sums = [], [], []
+        for factor in sympy.Mul.make_args(top):
+            group = numbers if factor.is_number else symbols if _simple(factor) else sums
+            group.append(factor)
+        inner = [self.parenthesize(f, PRECEDENCE["Mul"]) for f in symbols]
+        heads = [self.parenthesize(f, PRECEDENCE["Mul"]) for f in numbers if f != 1]
+        behind = [self.parenthesize(f, PRECEDENCE["Mul"]) for f in sums]
+        below = self._below(bottom)
+        if not bottom.is_number or not (inner or behind):
+            front = " ".join(heads + inner) or ("1" if below or not behind else "")
+        elif heads:
+            front = " ".join(heads)
+            behind = inner + behind
+        elif inner:
+            front = " ".join(inner)
+        else:
+            front = "1" if below else ""
+        if below:
+            front = f"{front}/{below}"
+        if not behind:
+            return sign + front
+        if below and not heads and not inner and len(behind) == 1:
+            return f"{sign}{behind[0]}/{below}"
+        rest = " ".join(behind)
+        return sign + (f"{front} · {rest}" if front and below else f"{front} {rest}" if front else rest)
+
+    def _below(self, bottom) -> str:
+        if bottom == 1:
+            return ""
+        factors = sympy.Mul.make_args(bottom)
+        shown = self._print(bottom)
+        return f"({shown})" if len(factors) > 1 or bottom.is_Add else shown
+
+    def _print_Pow(self, e, rational=False):
+        base, exponent = e.args
+        if exponent == sympy.Rational(1, 2):
+            return f"sqrt({self._print(base)})"
+        if exponent.is_number and exponent.is_negative:
+            return f"1/{self._below(sympy.Pow(base, -exponent))}"
+        if exponent.is_Integer:
+            shown = self.parenthesize(base, PRECEDENCE["Pow"])
+            return shown + str(exponent).translate(_SUPERSCRIPTS)
+        return "**".join(self.parenthesize(part, PRECEDENCE["Pow"]) for part in (base, exponent))
+
+    def _print_Rational(self, e):
+        return f"{e.p}/{e.q}"
+
+    def _print_exp(self, e):
+        return f"exp({self._print(e.args[0])})"
+
+    def _print_Function(self, e):
+        function = by_head(e.func)
+        if function is None:
+            return f"{e.func.__name__}({', '.join(self._print(a) for a in e.args)})"
+        count = len(e.args) - len(function.parameters)
+        shown = [self._print(a) for a in e.args[:count]]
+        for (keyword, default), value in zip(function.parameters, e.args[count:], strict=True):
+            if value != default:
+                shown.append(f"{keyword} = {self._print(value)}")
+        return f"{function.name}({', '.join(shown)})"
+
+
+for _head in ("erf", "tanh", "sin", "cos", "log", "atan"):
+    setattr(_Printer, f"_print_{_head}", _Printer._print_Function)
+
+
+def sums_in_order(terms: Sequence[sympy.Expr]) -> list[sympy.Expr]:
+    """Terms of a sum as people write them: numbers first, and none with a minus before the others."""
+    return sorted(terms, key=lambda t: (t.could_extract_minus_sign(), not t.is_number))
+
+
+def _simple(e: sympy.Expr) -> bool:
+    """A factor that may stand over a fraction bar: a symbol, a power or a root."""
+    return e.is_Symbol or (e.is_Pow and (e.base.is_Symbol or e.exp == sympy.Rational(1, 2)))
+
+
+__all__ = ["TextNotation", "text", "unmark"]
