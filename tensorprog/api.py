@@ -101,10 +101,10 @@ class Program:
             raise self._error("the outputs are C's: they have limits, and no kernel", "limits() gives them")
         return Kernel(self, tile=_tile(tile), dtype=_dtype(dtype), progress=progress)
 
-    def limits(self, x1: Array | Mapping[str, Array] | None = None) -> dict[str, Array]:
+    def limits(self, x1: Array | Mapping[str, Array] | None = None, *, dtype: Any = None) -> dict[str, Array]:
         """The limits of the outputs of type C by name, `{"m": array([1., 2., 5., 14.])}`.
 
-        x1: the data of N1 runs, where the outputs depend on data.
+        x1: the data of N1 runs, where the outputs depend on data; dtype: float32 or float64 in place of the data's.
 
         Raises ProgramError where a limit does not exist or there is no such output, ValueError where data do not fit.
         """
@@ -115,9 +115,11 @@ class Program:
         if not self.recursion.limits:
             raise self._error("the program has no output of type C", "kernel() gives the kernels")
         self._check_values({})
+        dtype = _dtype(dtype)
+        backend = Backend(self.recursion, dtype=dtype)
         if x1 is None and not needs_data(self.recursion):
-            return dict(Backend(self.recursion).limits(None, None))
-        return dict(Backend(self.recursion).limits(read_argument(self.ir, x1).arrays, None))
+            return dict(backend.limits(None, None))
+        return dict(backend.limits(read_argument(self.ir, x1, dtype).arrays, None))
 
     @cached_property
     def recursion(self):
@@ -131,11 +133,11 @@ class Program:
             return recursion
 
     def _check_ntk(self) -> None:
-        if self._ntk_error is not None:
-            raise self._ntk_error.with_traceback(None)
+        if self.ntk_error is not None:
+            raise self.ntk_error.with_traceback(None)
 
     @cached_property
-    def _ntk_error(self) -> ProgramError | None:
+    def ntk_error(self) -> ProgramError | None:
         from tensorprog.theorem.existence import check_ntk
 
         try:
@@ -233,7 +235,7 @@ class Kernel:
             self._program._check_ntk()
         params = _real_parameters(self._program.ir, params)
         self._program._check_values(params or {})
-        first, second = read_arguments(self._program.ir, x1, x2)
+        first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
         refuse_beyond_memory(self._program.ir, first, second, self._dtype, 1 if isinstance(get, str) else len(get))
         return self._backend(first.arrays, None if second is None else second.arrays, get, params)
 
@@ -284,6 +286,11 @@ def _dtype(dtype: Any):
         chosen = None
     if chosen not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype is float32 or float64, not {dtype!r}")
+    if chosen == np.dtype(np.float64):
+        import jax
+
+        if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+            raise ValueError('float64 is switched off in JAX: call jax.config.update("jax_enable_x64", True) first')
     return chosen
 
 

@@ -46,16 +46,19 @@ class Argument:
         return {name: tuple(a.shape[1:]) for name, a in self.arrays.items()}
 
 
-def read_arguments(program: Program, x1: Any, x2: Any = None) -> tuple[Argument, Argument | None]:
+def read_arguments(
+    program: Program, x1: Any, x2: Any = None, dtype: Any = None
+) -> tuple[Argument, Argument | None]:
     """The data of a kernel's two arguments, all of one floating dtype; x2 None stands for x1.
 
-    x1, x2: an array, or for several inputs a dict of arrays by name. Integers become floats, half precision single.
+    x1, x2: an array, or for several inputs a dict of arrays by name. Without `dtype`, the widest of the data is taken;
+    integers become floats, half precision single.
 
     Raises ValueError, naming argument and input, where data do not fit; ProgramError where the program does not hold
     together at the sizes of the data.
     """
-    first = _read(program, x1, "x1", "N1")
-    second = None if x2 is None else _read(program, x2, "x2", "N2")
+    first = _read(program, x1, "x1", "N1", dtype)
+    second = None if x2 is None else _read(program, x2, "x2", "N2", dtype)
     if second is not None:
         for d, size in first.features.items():
             if second.features[d] != size:
@@ -66,9 +69,9 @@ def read_arguments(program: Program, x1: Any, x2: Any = None) -> tuple[Argument,
     return _of_one_dtype(first, second)
 
 
-def read_argument(program: Program, x1: Any) -> Argument:
+def read_argument(program: Program, x1: Any, dtype: Any = None) -> Argument:
     """The data of one run alone; raises as `read_arguments` does."""
-    return read_arguments(program, x1)[0]
+    return read_arguments(program, x1, dtype=dtype)[0]
 
 
 def bind_shapes(program: Program, shapes: Mapping[str, tuple[int, ...]], which: str = "x1") -> tuple[dict, dict]:
@@ -89,7 +92,7 @@ def bind_shapes(program: Program, shapes: Mapping[str, tuple[int, ...]], which: 
 # ---------------------------------------------------------------- one argument
 
 
-def _read(program: Program, x: Any, which: str, count_name: str) -> Argument:
+def _read(program: Program, x: Any, which: str, count_name: str, dtype: Any) -> Argument:
     arrays = {}
     given = _by_name(program, x, which)
     for f in program.inputs:
@@ -103,6 +106,9 @@ def _read(program: Program, x: Any, which: str, count_name: str) -> Argument:
         if 0 in array.shape:
             what = "no samples" if array.shape[0] == 0 else "an axis of length 0"
             raise ValueError(f"{which}: '{f.name}' has {what}: its shape is {_shape(array.shape)}")
+        if dtype is not None and array.dtype != dtype:
+            with np.errstate(over="ignore"):  # what overflows is refused as infinite, with its place
+                array = array.astype(dtype)
         _check_finite(array, f.name, which)
         arrays[f.name] = array
     counts = {name: a.shape[0] for name, a in arrays.items()}

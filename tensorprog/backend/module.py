@@ -23,7 +23,7 @@ from tensorprog.program.ir import Program
 from tensorprog.program.types import Data
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import substitute_range
-from tensorprog.theorem.existence import ntk_obstacle
+from tensorprog.theorem.existence import check_ntk
 from tensorprog.theorem.recursion import Key, Recursion, Table
 
 PREFIX = {
@@ -43,12 +43,14 @@ class Module:
 
     limits: for each output of type C, the name under which `run` returns it.
     obstacle: why there is no NTK, or None.
+    footprint: axes of the arrays that a run and a pair hold, for estimates of memory.
     """
 
     source: str
     limits: Mapping[str, str]
     trained: tuple[str, ...]
     obstacle: str | None
+    footprint: Mapping[str, tuple[tuple[Range, ...], ...]]
 
 
 class _Names:
@@ -199,9 +201,9 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
         },
         key=lambda k: (k.kind, k.families),
     )
-    runs, run_names, limits = _run_source(recursion, definitions, handed)
-    pairs = _pair_source(recursion, definitions, handed, run_names)
-    obstacle = ntk_obstacle(recursion)
+    runs, run_names, limits, run_footprint = _run_source(recursion, definitions, handed)
+    pairs, pair_footprint = _pair_source(recursion, definitions, handed, run_names)
+    obstacle = _ntk_obstacle(recursion)
     runtime = "\n\n".join(_runtime_file(n) for n in ("windows", "equality"))
     trained = tuple(f.name for f in program.families.values() if f.law is not None and not f.fixed)
     reals = {k: v for k, v in program.reals.items() if v is not None}
@@ -222,7 +224,16 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     source = "\n".join(lines) + "\n"
     while "\n\n\n\n" in source:
         source = source.replace("\n\n\n\n", "\n\n\n")
-    return Module(source, limits, trained, obstacle)
+    return Module(source, limits, trained, obstacle, {"run": run_footprint, "pair": pair_footprint})
+
+
+def _ntk_obstacle(recursion: Recursion) -> str | None:
+    """Why there is no NTK, or None."""
+    try:
+        check_ntk(recursion)
+    except ProgramError as error:
+        return error.message
+    return None
 
 
 def _check_open(program: Program) -> None:
@@ -287,7 +298,7 @@ def _run_source(recursion: Recursion, definitions, handed: Sequence[Key]):
     lines.append(f"    return {{{', '.join(dict.fromkeys(results))}}}")
     names.run_dims = {k: ("n", *(d for d in writer.access[k].dims if d != "n")) for k in handed}
     names.run_fixed = {k: writer.access[k].fixed for k in handed}
-    return lines, names, limits
+    return lines, names, limits, tuple(writer.footprint)
 
 
 def _unpack_inputs(program: Program, names: _Names, runs) -> list[str]:
@@ -339,11 +350,11 @@ def _law_lines(names: _Names, moves: bool) -> list[str]:
     return lines
 
 
-def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_names: _Names) -> list[str]:
+def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_names: _Names):
     """`def pair(...)`: the cross stream, and the kernel of the output."""
     program: Program = recursion.program  # type: ignore[assignment]
     if recursion.output is None:
-        return []
+        return [], ()
     names = _Names(recursion, primed=True)
     tables = recursion.system("cross")
     output = recursion.tables[recursion.output]
@@ -386,7 +397,7 @@ def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_n
     if permutation != tuple(range(len(order))):
         lines.append(f"    {name} = jnp.transpose({name}, {permutation})")
     lines.append(f"    return {name}")
-    return lines
+    return lines, tuple(writer.footprint)
 
 
 def _runtime_file(name: str) -> str:

@@ -69,6 +69,7 @@ class SystemWriter:
         self.integers: dict[str, str] = {}  # loop indices that are Python or traced integers, by symbol
         self.traced: set[str] = set()
         self.loop_ranges: dict[str, Range] = {}
+        self.footprint: list[tuple[Range, ...]] = []  # axes of every array that is written, for estimates of memory
         self.steps = 0
         self.count = 0
 
@@ -139,6 +140,7 @@ class SystemWriter:
     def _table(self, table: Table, fixed: Mapping[int, Affine], clauses: Sequence[Clause] | None = None) -> Access:
         """Write the assignment of a table (at fixed indices along the axes of loops)."""
         axes = [k for k in range(len(table.axes)) if k not in fixed]
+        self.footprint.append(tuple(table.axes[k].range for k in axes))
         name = self.names.table(table.key)
         feature = ("feature",) if table.key.kind == ir.DATA else ()
         pieces: list[tuple[str, Code, bool]] = []
@@ -502,6 +504,7 @@ class SystemWriter:
         key, axis = table.key, table.axes[loop.axes[table.key]].range
         name = self.names.table(key)
         start, end = (axis.low, axis.high) if loop.step == 1 else (axis.high, axis.low)
+        self.footprint.append(tuple(table.axes[k].range for k in (loop.axes[key], *slice_dims[key]) if isinstance(k, int)))
         pieces = []
         low = _affine(self.settle(start))
         count = (first.substitute(self.known) - low) * loop.step
@@ -567,6 +570,7 @@ class SystemWriter:
             self.line(
                 f"{name} = jnp.stack([{history[t.key]}.get(k, {missing}) for k in range({first}, {last} + 1)])"
             )
+            self.footprint.append(tuple(a.range for a in t.axes))
             self.current[t.key] = Access(name, (loop.axes[t.key], *slice_dims[t.key]))
             self._publish(t.key)
 

@@ -13,13 +13,21 @@ from tensorprog.language.printer import print_expression
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.substitution import subexpressions
 
-_SHAPES = {"input": "parallelogram", "weight": "box", "vector": "ellipse", "assigned": "ellipse", "output": "doubleoctagon"}
+_SHAPES = {
+    "input": "parallelogram",
+    "weight": "box",
+    "vector": "diamond",
+    "assigned": "ellipse",
+    "output": "doubleoctagon",
+}
 _INSTRUCTIONS = ("MatMul", "LinComb", "Nonlin", "Moment", "Trsp")
 
 
 def graph(program: Program) -> networkx.MultiDiGraph:
-    """Families as nodes, with attributes role, type, axes, instruction; what reads what as edges, from the family that is
-    read, with attribute indices ("l-1, p")."""
+    """Families as nodes, with attributes role, type, axes and instruction; reads as edges, with attribute indices.
+
+    An edge goes from the family that is read to the one that reads it, once for every way of indexing ("l - 1, p").
+    """
     result = networkx.MultiDiGraph(name=program.name)
     for f in program.families.values():
         result.add_node(

@@ -27,8 +27,8 @@ def check_nngp(recursion: ir.Recursion) -> None:
             for z in symbols:
                 if facts(f, z).growth == "beyond":
                     raise ProgramError(
-                        f"{text(f)} grows faster in {z} than the Master Theorem allows, exp(|{z}|^(2 - ε)): its moments "
-                        "may be infinite",
+                        f"{text(f)} grows faster in {z} than the Master Theorem allows, exp(|{z}|^(2 - ε)): "
+                        "its moments may be infinite",
                         _place(program, program.families[table.key.families[0]]),
                     ).located(program.source, program.filename)
 

@@ -1,8 +1,9 @@
 """The recursion as a text in a stable syntax: every table of both streams, with its axes and clauses.
 
-    covariance[cross](h, h')[l, l' = l] over l = 1..3
-        [1] := law(W1) * gram[cross](x, x')[] + law(b)
-        [l] := … for l = 2..depth
+    covariance[cross](h, h') over t = 1..T, t' = 1..T'
+        [t, t'] := law(W: var_w, tangent 1) * moment[cross](s, s')[t-1, t'-1] + … for t = 1..T, t' = 1..T'
+    moment[self](s) over t = 0..T (diagonal)
+        [0] := 0
 
 What is printed is the moment IR itself, nothing left out; for reading there is `tpc derive`.
 """
@@ -43,8 +44,8 @@ def _table(table: ir.Table) -> Iterator[str]:
 def _axis(a: ir.Axis) -> str:
     if a.left is None or a.right is None:
         return str(a.range)
-    offset = f"{a.offset:+d}" if a.offset else ""
-    return f"{a.range} (diagonal, second index {a.range.name}{offset})"
+    other = f", {a.range.name}' = {a.range.name}{a.offset:+d}" if a.offset else ""
+    return f"{a.range} (diagonal{other})"
 
 
 def _key(key: ir.Key) -> str:

@@ -112,10 +112,14 @@ def _tidy(e: sympy.Expr) -> sympy.Expr:
     return e.replace(is_root, over_one)
 
 
+def _order(s: sympy.Symbol) -> tuple:
+    return s.name, getattr(s, "dummy_index", 0), str(s.assumptions0)
+
+
 def for_print(e: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Symbol, sympy.Symbol]]:
     """sqrt(p)·sqrt(q) as one root, and which symbol of the result stands for which: they are without assumptions,
     so that the root stays one."""
-    swap = {s: sympy.Dummy(s.name) for s in sorted(e.free_symbols, key=lambda s: (s.name, str(s.assumptions0)))}
+    swap = {s: sympy.Dummy(s.name) for s in sorted(e.free_symbols, key=_order)}
 
     def merge(part):
         bases: dict[sympy.Expr, list[sympy.Expr]] = {}

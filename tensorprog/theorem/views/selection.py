@@ -207,8 +207,8 @@ class _Swap:
         assert mapping is not None
         value = self.clause.value
         if read.side == "right":
-            value = _primed(value, self.sizes)
-        return _sided(ir.substitute(value, mapping), read.side)
+            value = primed(value, self.sizes)
+        return sided(ir.substitute(value, mapping), read.side)
 
 
 def _apply(expression: sympy.Expr, arguments) -> Node:
@@ -228,7 +228,7 @@ def _apply(expression: sympy.Expr, arguments) -> Node:
     return ir.Apply(expression, used) if used else ir.Constant(expression)
 
 
-def _sided(node, side: str | None):
+def sided(node, side: str | None):
     def change(value):
         if isinstance(value, ir.Read):
             return replace(value, side=side)
@@ -239,7 +239,7 @@ def _sided(node, side: str | None):
     return change(node)
 
 
-def _primed(node, sizes: tuple[str, ...]):
+def primed(node, sizes: tuple[str, ...]):
     """The second run's sizes in a node of one run."""
     numbers = {size_symbol(s): size_symbol(s + "'") for s in sizes}
     indices = {s: Affine.symbol(s + "'") for s in sizes}

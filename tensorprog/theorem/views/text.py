@@ -17,8 +17,10 @@ from tensorprog.theorem.recursion import Recursion, Table
 from tensorprog.theorem.views import closed
 from tensorprog.theorem.views.formula import ATOM, PRODUCT, SUM, Formulas, Piece, broken, mark, unmark
 from tensorprog.theorem.views.selection import Selection, select
+from tensorprog.theorem.views.statements import merge_zeros, sums_in_order
 
 WIDTH = 118
+MOST_ALIGNED = 30  # longer left sides do not push the equality signs to the right
 HEADS = {ir.COVARIANCE: "Σ", ir.MOMENT: "E", "tangent": "Θ", "nngp": "K", "ntk": "K_NTK"}
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -120,15 +122,15 @@ def _block(formulas: Formulas, tables: Sequence[Table]) -> str:
             rows.append((left, right, _scope(*formulas.scope(clause)), where))
         if len(zeros) == len(table.clauses) or table.key.kind not in (ir.SCALAR, ir.DATA, ir.MEAN):
             rows += _zeros(formulas, table, zeros)
-    pad = min(max((len(left) for left, *_ in rows), default=0), 36)
+    pad = max((len(left) for left, *_ in rows if len(left) <= MOST_ALIGNED), default=0)
     laid = [(_lines(left, right, pad), scope, where) for left, right, scope, where in rows]
-    column = max((len(lines[-1]) for lines, scope, _ in laid if scope and len(lines[-1]) <= 84), default=0) + 4
+    column = max((len(lines[-1]) for lines, scope, _ in laid if scope and len(lines[-1]) <= 76), default=0) + 4
     result = []
     for lines, scope, where in laid:
         if scope and len(lines[-1]) + 2 <= max(column, WIDTH - len(scope)):
             lines[-1] = f"{lines[-1]:<{column - 2}}  {scope}" if len(lines[-1]) <= column - 2 else f"{lines[-1]}  {scope}"
         elif scope:
-            lines.append(" " * column + scope)
+            lines.append(f"{scope:>{WIDTH}}" if column + len(scope) > WIDTH else " " * column + scope)
         result += lines
         hang = " " * (pad + 7)
         for k, line in enumerate(_packed(where, WIDTH - pad - 13)):
@@ -143,29 +145,6 @@ def _zeros(formulas: Formulas, table: Table, clauses) -> list[tuple[str, str, st
     for clause in merge_zeros(clauses):
         by_scope.setdefault(_scope(*formulas.scope(clause)), []).append(formulas.entry(table, clause.target, None))
     return [(" = ".join(left), "0", scope, []) for scope, left in by_scope.items()]
-
-
-def merge_zeros(clauses: Sequence[ir.Clause]) -> list[ir.Clause]:
-    """Zero entries with as few clauses: [0, 0] and [0, t], t = 1..T, become [0, t], t = 0..T."""
-    clauses = list(clauses)
-    for a in clauses:
-        for b in clauses:
-            joined = _joined(a, b) if a is not b and not a.conditions and not b.conditions else None
-            if joined is not None:
-                return merge_zeros([joined if c is b else c for c in clauses if c is not a])
-    return clauses
-
-
-def _joined(a: ir.Clause, b: ir.Clause) -> ir.Clause | None:
-    different = [k for k, (e, f) in enumerate(zip(a.target, b.target, strict=True)) if e != f]
-    if len(different) != 1 or not a.target[different[0]].is_constant:
-        return None
-    (k,) = different
-    binder = next((r for r in b.binders if b.target[k] == Affine.symbol(r.name)), None)
-    if binder is None or binder.low != a.target[k] + 1 or set(a.binders) != set(b.binders) - {binder}:
-        return None
-    wider = tuple(Range(r.name, a.target[k], r.high) if r is binder else r for r in b.binders)
-    return ir.Clause(wider, b.target, (), b.value)
 
 
 def _scope(ranges: Sequence[Range], conditions: Sequence[str]) -> str:
@@ -184,11 +163,16 @@ def _packed(where: Sequence[str], width: int) -> list[str]:
 
 
 def _lines(left: str, right: str, pad: int) -> list[str]:
-    lines = [" " * (4 * depth) + line for line, depth in broken(right, WIDTH - pad - 7, len)]
-    hang = " " * (pad + 7)
-    if len(left) > pad and (len(lines) > 1 or len(left) + len(lines[0]) + 7 > WIDTH):
-        return [f"    {left} =", *(hang + line for line in lines)]
-    return [f"    {left:<{pad}} = {lines[0]}", *(hang + line for line in lines[1:])]
+    if len(left) > pad:
+        if len(left) + len(unmark(right)) + 7 <= WIDTH:
+            return [f"    {left} = {unmark(right)}"]
+        return [f"    {left}", *(" " * 8 + ("= " if k == 0 else "  ") + x for k, x in enumerate(_hung(right, WIDTH - 10)))]
+    first, *rest = _hung(right, WIDTH - pad - 7)
+    return [f"    {left:<{pad}} = {first}", *(" " * (pad + 7) + x for x in rest)]
+
+
+def _hung(right: str, width: int) -> list[str]:
+    return [" " * (4 * depth) + line for line, depth in broken(right, width, len)]
 
 
 # ---------------------------------------------------------------- the notation
@@ -235,7 +219,7 @@ class TextNotation:
 
     def over(self, numerator: str, denominator: Piece) -> str:
         below = denominator.text if denominator.level == ATOM else f"({denominator.text})"
-        return f"{numerator}/{below}"
+        return f"{numerator}{mark(2)}/{below}"
 
     def total(self, ranges: Sequence[Range], conditions: Sequence[str], body: Piece) -> Piece:
         return Piece(f"sum[{_under(ranges, conditions)}]({mark(1)}{body.text})")
@@ -275,11 +259,11 @@ class TextNotation:
         rows = f",{mark(1)} ".join(f"[{row[0]},{mark(2)} {row[1]}]" for row in covariance)
         return f"({', '.join(letters)}) ~ N({centre},{mark()} [{rows}])"
 
-    def moments(self, letters, means, entries) -> str:
+    def moments(self, letters, means, entries) -> list[str]:
         parts = [f"E {a} = {m}" for a, m in zip(letters, means, strict=False) if m != "0"]
         for a, b, value in entries:
             parts.append(f"Var {a} = {value}" if a == b else f"Cov({a}, {b}) = {value}")
-        return f"{', '.join(letters)} Gaussian with {f',{mark()} '.join(parts)}, all else 0"
+        return [f"{', '.join(letters)} Gaussian, all else 0", *parts]
 
     def define(self, left: str, right: str) -> str:
         return f"{left} = {right}"
@@ -388,14 +372,7 @@ for _head in ("erf", "tanh", "sin", "cos", "log", "atan"):
     setattr(_Printer, f"_print_{_head}", _Printer._print_Function)
 
 
-def sums_in_order(terms: Sequence[sympy.Expr]) -> list[sympy.Expr]:
-    """Terms of a sum as people write them: numbers first, and none with a minus before the others."""
-    return sorted(terms, key=lambda t: (t.could_extract_minus_sign(), not t.is_number))
-
-
 def _simple(e: sympy.Expr) -> bool:
     """A factor that may stand over a fraction bar: a symbol, a power or a root."""
     return e.is_Symbol or (e.is_Pow and (e.base.is_Symbol or e.exp == sympy.Rational(1, 2)))
 
-
-__all__ = ["TextNotation", "text", "unmark"]

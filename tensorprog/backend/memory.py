@@ -1,0 +1,54 @@
+"""How much memory tables take, and how much there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tensorprog.program.affine import Affine, Range, evaluate_bound
+from tensorprog.program.ir import Program
+from tensorprog.program.types import Data
+
+
+def available_memory() -> int:
+    """Physical memory of this machine, in bytes."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 8 * 2**30
+
+
+class Footprint:
+    """Counts the entries of a module's arrays for data of given shapes."""
+
+    def __init__(self, program: Program, axes: Mapping[str, Sequence[Sequence[Range]]]):
+        self.program = program
+        self.axes = axes
+
+    def sizes_of(self, inputs: Mapping[str, Any]) -> dict[str, int]:
+        """Every size that the shapes of the inputs give, and the known integer parameters."""
+        sizes = dict(self.program.integers)
+        for f in self.program.inputs:
+            shape = inputs[f.name].shape
+            for k, r in enumerate(f.ranges):
+                if isinstance(r.high, Affine) and isinstance(r.low, Affine):
+                    for s, c in r.high.terms:
+                        rest = r.high - Affine.symbol(s) - r.low
+                        if c == 1 and rest.is_constant:
+                            sizes.setdefault(s, shape[k + 1] - rest.constant - 1)
+            if isinstance(f.type, Data):
+                sizes[f.type.size] = shape[-1]
+        return sizes
+
+    def count(self, ranges: Sequence[Range], first: Mapping[str, int], second: Mapping[str, int]) -> int:
+        """Members of a product of ranges; primed sizes are the second run's."""
+        values = {**first, **{s + "'": v for s, v in second.items()}}
+        total = 1
+        for r in ranges:
+            total *= max(0, evaluate_bound(r.high, values) - evaluate_bound(r.low, values) + 1)
+        return total
+
+    def entries(self, part: str, first: Mapping[str, int], second: Mapping[str, int]) -> int:
+        """Entries of all arrays of `run` for one sample, or of `pair` for one pair."""
+        return sum(self.count(ranges, first, second) for ranges in self.axes[part])
