@@ -164,27 +164,26 @@ class Derivation:
     get: str
 
     def __str__(self) -> str:
-        return self._render("text")
+        return _views().text(self.recursion, self.get)
 
     def latex(self) -> str:
         """The recursion in LaTeX."""
-        return self._render("latex")
+        return _views().latex(self.recursion, self.get)
 
     def json(self) -> dict[str, Any]:
         """The recursion as a dict of plain JSON values."""
-        return self._render("json")
+        return _views().as_json(self.recursion, self.get)
 
     @property
     def equations(self):
-        """The recursion as sympy equations."""
-        from tensorprog.theorem import views
+        """The recursion as a list of sympy equations, in the order of computation."""
+        return _views().equations(self.recursion, self.get)
 
-        return views.equations(self.recursion, self.get)
 
-    def _render(self, form: str):
-        from tensorprog.theorem import views
+def _views():
+    from tensorprog.theorem import views
 
-        return views.render(self.recursion, form, self.get)
+    return views
 
 
 class Kernel:
@@ -219,25 +218,28 @@ class Kernel:
         get: str | Sequence[str] = KERNELS,
         *,
         params: Mapping[str, Any] | None = None,
+        wrt: str | Sequence[str] | None = None,
     ):
         """The kernels between x1 and x2 (None: x1 and itself).
 
         get: "nngp" or "ntk" gives one array; a tuple of them a NamedTuple in that order.
         params: values of real parameters in place of the program's, `{"var_w": w}`; they may be traced.
+        wrt: the weights and vectors that count as trained in the NTK (None: all that are not fixed).
 
         Raises ValueError where data or params do not fit, or the kernel would be larger than the memory; ProgramError
         where the program does not hold together at the data's sizes, or the NTK does not exist.
         """
-        from tensorprog.arguments import read_arguments, refuse_beyond_memory
+        from tensorprog.arguments import read_arguments
 
+        if isinstance(x2, str):
+            raise ValueError(f"x2 is data or None, not {x2!r}: write k(x1, None, {x2!r})")
         get = _get(get)
         if "ntk" in get:
             self._program._check_ntk()
         params = _real_parameters(self._program.ir, params)
         self._program._check_values(params or {})
         first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
-        refuse_beyond_memory(self._program.ir, first, second, self._dtype, 1 if isinstance(get, str) else len(get))
-        return self._backend(first.arrays, None if second is None else second.arrays, get, params)
+        return self._backend(first.arrays, None if second is None else second.arrays, get, params, wrt)
 
     def __repr__(self) -> str:
         return f"<Kernel of {self._program!r}>"
@@ -283,7 +285,7 @@ def _dtype(dtype: Any):
     try:
         chosen = np.dtype(dtype)
     except TypeError:
-        chosen = None
+        chosen = np.dtype(object)
     if chosen not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype is float32 or float64, not {dtype!r}")
     if chosen == np.dtype(np.float64):

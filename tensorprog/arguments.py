@@ -8,8 +8,6 @@ Nothing is computed here but checks of finiteness; tracers of JAX pass with thei
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +23,7 @@ from tensorprog.program.affine import Affine, Bound, Range, bound_symbols, evalu
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.sizes import check_sizes
 from tensorprog.program.substitution import subexpressions
-from tensorprog.program.types import Data, Process
+from tensorprog.program.types import Data
 
 Array = Any
 """A NumPy or JAX array, or a tracer."""
@@ -318,40 +316,3 @@ def _shape(shape: tuple) -> str:
 
 def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-# ---------------------------------------------------------------- the kernel's size
-
-
-def kernel_shape(program: Program, first: Argument, second: Argument | None) -> tuple[int, ...]:
-    """(N1, N2, *output axes of x1's run, *output axes of x2's run)."""
-    second = second or first
-    (output,) = (f for f in program.outputs if isinstance(f.type, Process))
-    axes = []
-    for argument in (first, second):
-        values = {**program.integers, **argument.sizes}
-        axes += [_evaluate(r.high, values) - _evaluate(r.low, values) + 1 for r in output.ranges]
-    return (first.count, second.count, *axes)
-
-
-def refuse_beyond_memory(
-    program: Program, first: Argument, second: Argument | None, dtype: Any = None, kernels: int = 1
-) -> None:
-    """Raises ValueError where so many kernels of this size are larger than the machine's memory."""
-    shape = kernel_shape(program, first, second)
-    any_array = next(iter(first.arrays.values()), None)
-    itemsize = np.dtype(dtype).itemsize if dtype is not None else 8 if any_array is None else any_array.dtype.itemsize
-    needed, there = math.prod(shape) * itemsize * kernels, _memory()
-    if needed > there:
-        what = "the kernel" if kernels == 1 else f"the {kernels} kernels"
-        raise ValueError(
-            f"{what} of shape {_shape(shape)} would take {needed / 2**30:.1f} GiB, and this machine has "
-            f"{there / 2**30:.1f} GiB of memory"
-        )
-
-
-def _memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return 1 << 40

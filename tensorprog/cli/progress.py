@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 
 class Progress:
@@ -10,7 +11,7 @@ class Progress:
 
     def __init__(self, title: str):
         self.title = title
-        self.bar = None
+        self.bar: Any = None
 
     def __enter__(self) -> Progress:
         return self

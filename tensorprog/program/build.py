@@ -27,8 +27,9 @@ from tensorprog.program.scope import Scope, apply_definition, arithmetic, real_s
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
 from tensorprog.program.typing import infer, is_zero, join, readout_type
 
-# Where no data are at hand, index structure is checked at these sizes for 1st, 2nd, … open size.
-SAMPLE_SIZES = (6, 5, 7, 4)
+# Where no data are at hand, index structure is checked at these sizes for 1st, 2nd, … open size; a program that is
+# wrong at the small ones may need larger data (it reads x[10], say), so it is given another chance.
+SAMPLE_SIZES = ((6, 5, 7, 4), (40, 37, 41, 35))
 
 
 def build(text: str, settings: Mapping[str, Setting] | None = None, filename: str = "<program>") -> Program:
@@ -36,9 +37,13 @@ def build(text: str, settings: Mapping[str, Setting] | None = None, filename: st
 
     Raises ProgramError, located in the text, for whatever is wrong with it.
     """
-    tree = parse_text(text, filename)
+    return build_tree(parse_text(text, filename), dict(settings or {}), text, filename)
+
+
+def build_tree(tree: syntax.ProgramText, settings: Mapping[str, Setting], text: str, filename: str) -> Program:
+    """`build` from the syntax tree on; `text` is what errors show."""
     try:
-        return _build(tree, dict(settings or {}), text, filename)
+        return _build(tree, dict(settings), text, filename)
     except ProgramError as error:
         raise error.located(text, filename) from None
     except RecursionError:
@@ -64,7 +69,7 @@ def _build(tree: syntax.ProgramText, settings: dict[str, Setting], source: str, 
     declared = _declarations(statements, scope)
     _hulls(statements, scope, declared)
     _infer_types(statements, scope, declared)
-    check_order(statements, scope, sample_sizes(scope))
+    _check_order(statements, scope)
     core = Desugarer(scope).run(statements)
     text = replace(tree, statements=core, parameters=_set_defaults(tree.parameters, scope, settings))
     families = _families(core, scope, declared)
@@ -81,11 +86,19 @@ def _build(tree: syntax.ProgramText, settings: dict[str, Setting], source: str, 
     )
 
 
-def sample_sizes(scope: Scope) -> dict[str, int]:
-    """A value for every integer parameter: its own, or a sample where it is open."""
-    sizes = scope.integers()
+def _check_order(statements, scope: Scope) -> None:
+    """Check the index structure: at the sizes that are known, or at samples of those that are open."""
     open_ones = [p.name for p in scope.parameters.values() if p.kind in ("integer", "size") and p.value is None]
-    return sizes | {name: SAMPLE_SIZES[k % len(SAMPLE_SIZES)] for k, name in enumerate(open_ones)}
+    first: ProgramError | None = None
+    for sample in SAMPLE_SIZES if open_ones else SAMPLE_SIZES[:1]:
+        sizes = {name: sample[k % len(sample)] for k, name in enumerate(open_ones)}
+        try:
+            check_order(statements, scope, scope.integers() | sizes)
+            return
+        except ProgramError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 # ---------------------------------------------------------------- declarations

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
-from tensorprog.program.affine import Affine, extent
-from tensorprog.program.scope import Scope
+from tensorprog.program.affine import Affine, Range, extent
+from tensorprog.program.scope import Binding, Scope
 from tensorprog.program.substitution import free_names, rename, subexpressions
 from tensorprog.program.typing import infer, is_zero, readout_type
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
@@ -507,14 +507,33 @@ class Desugarer:
     def _as_conditional(self, value: syntax.Expr, otherwise: syntax.Expr, e: syntax.Expr) -> syntax.Expr:
         """`( value else otherwise )` with the ranges of the indices inside written out as a condition."""
         condition: syntax.Condition | None = None
-        for s in _guarded(value):
-            for index, r in zip(s.indices, self.scope.ranges.get(s.name, ()), strict=False):
-                for op, end in ((">=", r.low), ("<=", r.high)):
-                    c = syntax.Comparison(op, index, bound_expression(end, s), span=e.span)
+        for s, inner in self._guarded(value, {}):
+            with self.scope.bound([Binding(r) for r in inner.values()]):
+                indices = [self.scope.affine(i) for i in s.indices]
+            for index, r in zip(indices, self.scope.ranges.get(s.name, ()), strict=False):
+                for op, end, largest in ((">=", r.low, False), ("<=", r.high, True)):
+                    edge = bound_expression(extent(index, inner, largest), s)
+                    c = syntax.Comparison(op, edge, bound_expression(end, s), span=e.span)
                     condition = c if condition is None else syntax.And(condition, c, span=e.span)
         if condition is None:
             return value
         return syntax.Conditional(value, condition, otherwise, span=e.span)
+
+
+    def _guarded(self, e: syntax.Expr, inner: dict[str, Range]):
+        """The references inside a guard, with the ranges of the sums around them; those in guards further inside left out."""
+        match e:
+            case syntax.Guard():
+                return
+            case syntax.Index():
+                yield e, inner
+                return
+            case syntax.Reduction(_, binders, body):
+                own = {b.name: self.scope.range_of(b).range for b in binders}
+                yield from self._guarded(body, {**inner, **own})
+                return
+        for s in subexpressions(e, deep=False):
+            yield from self._guarded(s, inner)
 
 
 # ---------------------------------------------------------------- helpers
@@ -574,16 +593,6 @@ def _simple(e: syntax.Expr) -> bool:
         case syntax.Guard(value, otherwise):
             return _simple(value) and is_zero(otherwise)
     return False
-
-
-def _guarded(e: syntax.Expr) -> list[syntax.Index]:
-    """The references inside a guard, those in guards further inside left out."""
-    match e:
-        case syntax.Guard():
-            return []
-        case syntax.Index():
-            return [e]
-    return [i for s in subexpressions(e, deep=False) for i in _guarded(s)]
 
 
 _MARK = "\0"

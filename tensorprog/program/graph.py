@@ -54,8 +54,8 @@ def to_dot(program: Program) -> str:
         label = [f"{title} : {data['type']}", *([data["instruction"]] if data["instruction"] else [])]
         lines.append(f"    {_quoted(name)} [shape = {_SHAPES[data['role']]}, label = {_quoted(chr(10).join(label))}];")
     for source, target, data in g.edges(data=True):
-        label = f" [label = {_quoted('[' + data['indices'] + ']')}]" if data["indices"] else ""
-        lines.append(f"    {_quoted(source)} -> {_quoted(target)}{label};")
+        indices = f" [label = {_quoted('[' + data['indices'] + ']')}]" if data["indices"] else ""
+        lines.append(f"    {_quoted(source)} -> {_quoted(target)}{indices};")
     return "\n".join([*lines, "}"]) + "\n"
 
 

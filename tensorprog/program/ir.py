@@ -63,6 +63,7 @@ class Family:
     role: "input", "weight", "vector" (drawn at random), "assigned" or "output".
     ranges: the hull of the index set, an axis each, named by the declaration or the first assignment.
     transpose_of: the weight that a `Trsp` names again.
+    stands_for: the weight whose transpose this fresh matrix stands for; both are one trained parameter.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Family:
     fixed: bool = False
     clauses: tuple[Clause, ...] = ()
     transpose_of: str | None = None
+    stands_for: str | None = None
     span: Span = field(default=syntax.NO_SPAN, compare=False)
 
 

@@ -19,7 +19,7 @@ from tensorprog.program.affine import Range, evaluate_bound, extent
 from tensorprog.program.scope import Scope
 from tensorprog.program.substitution import free_names
 
-LIMIT = 10**8  # members of an assignment, passes of a loop, terms of a reduction for one member
+LIMIT = 10**7  # members of an assignment, passes of a loop, terms of a reduction for one member
 _CHUNK = 1 << 18  # rows handled at once: the arrays stay in the cache
 _PATIENCE = 2 * 10**8  # rows of the reductions of one assignment; more are left unchecked
 _DENSE = 1 << 28  # members of a family noted in an array over its whole range

@@ -52,7 +52,7 @@ class Support:
                 new = dict(self.sources[f.name])
                 for case in reader.cases(f.name):
                     for name, source in self._of_case(case):
-                        new[name] = _join(new.get(name), source, round_ >= ROUNDS_BEFORE_WIDENING)
+                        new[name] = joined(new.get(name), source, round_ >= ROUNDS_BEFORE_WIDENING)
                 if new != self.sources[f.name]:
                     self.sources[f.name] = new
                     changed = True
@@ -115,7 +115,8 @@ class Support:
         return False
 
 
-def _join(a: Source | None, b: Source, widen: bool) -> Source:
+def joined(a: Source | None, b: Source, widen: bool) -> Source:
+    """The smallest source that holds both; with `widen`, ends that still move become unbounded."""
     if a is None:
         return b
     result = []

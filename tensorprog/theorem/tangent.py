@@ -1,7 +1,7 @@
 """The NTK's recursion: the derivative of the cross tables along the correlation of two copies of the parameters.
 
-With K_ρ(x, x') the limit of E f(x; θ) f(x'; θ_ρ), NTK = Σ_p (1/var_p) ∂K/∂ρ_p at ρ = 1 (Tensor Programs II, section 3, says
-the same of the backward pass; the parts are Price's theorem and the product rule). Only cross tables move with ρ:
+With K_ρ(x, x') the limit of E f(x; θ) f(x'; θ_ρ), NTK = Σ_p (1/var_p) ∂K/∂ρ_p at ρ = 1, by Price's theorem and the
+product rule (Tensor Programs II, section 3, has the same number from the backward pass). Only cross tables move with ρ:
 
     s_W·E(s, s') + …            →   s_W·Θ(s, s') + t_W·E(s, s') + …      t_W the law's tangent
     E f(z) g(w), Cov(z, w) = k  →   E f'(z) g'(w) · k̇
@@ -16,6 +16,7 @@ import sympy
 
 from tensorprog import functions
 from tensorprog.errors import ProgramError
+from tensorprog.program.ir import Program
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import ZERO, Key, Node, Recursion, Table, add, product
 
@@ -26,8 +27,8 @@ PREFIX = "tangent-"
 class Tangents:
     """`tables`: for the key of every cross table that moves, the table of its derivative, under `tangent_key(key)`.
 
-    A value reads tables of the recursion and tables of this mapping alike. `primitives` gives for the functions (f', g') of
-    an expectation made here the (f, g) that it is the derivative of, by Price's theorem ∂/∂k E f(z) g(w).
+    A value reads tables of the recursion and of this mapping alike. `primitives` gives for the functions (f', g') of
+    an expectation made here the (f, g) with E f'(z) g'(w) = ∂/∂k E f(z) g(w) (Price's theorem).
     """
 
     tables: Mapping[Key, Table]
@@ -49,14 +50,20 @@ def is_tangent(key: Key) -> bool:
     return key.kind.startswith(PREFIX)
 
 
+def program_of(recursion: Recursion) -> Program:
+    """The program that a recursion was derived from."""
+    assert isinstance(recursion.program, Program)
+    return recursion.program
+
+
 def tangents(recursion: Recursion) -> Tangents:
     """The derivative of every cross table that is not zero by its structure, and of the output in any case.
 
-    Raises ProgramError where there is no NTK: outputs that are C's alone, a law whose part grows with the width (standard
-    parametrization), a function that jumps.
+    Raises ProgramError where there is no NTK: outputs that are C's alone, a law whose part grows with the width
+    (standard parametrization), a function that jumps.
     """
     if recursion.output is None:
-        raise ProgramError("the outputs of this program are C's: it has no kernel", recursion.program.text.span)
+        raise ProgramError("the outputs of this program are C's: it has no kernel", program_of(recursion).text.span)
     cross = {t.key: t for t in recursion.system("cross")}
     moving: set[Key] = set()
     maker = _Maker(recursion, moving)
@@ -116,7 +123,7 @@ class _Maker:
         if not node.moves:
             return ZERO
         if node.tangent is None:
-            family = self.recursion.program.families[node.name]
+            family = program_of(self.recursion).families[node.name]
             raise ProgramError(
                 f"the part of '{node.name}' in the NTK grows with the width",
                 family.span if family.span.line else None,
@@ -161,8 +168,9 @@ class _Maker:
     def _no_jumps(self, e: sympy.Expr, s: sympy.Symbol) -> None:
         if functions.facts(e, s).jumps:
             z = sympy.Symbol("z", real=True)
+            shown = functions.text(e.xreplace({s: z}))
             raise ProgramError(
-                f"{functions.text(e.xreplace({s: z}))} jumps: finite networks have no gradient through it, so there is no NTK",
-                self.recursion.program.text.span,
+                f"{shown} jumps: finite networks have no gradient through it, so there is no NTK",
+                program_of(self.recursion).text.span,
                 hint="ask for the NNGP alone, or take a continuous function",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tensorprog.expectation import JointPlan, MeanPlan, Plan
 from tensorprog.program.affine import Range
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Key, Recursion, Table
@@ -25,9 +26,9 @@ def as_json(recursion: Recursion, get: str = "nngp") -> dict:
     if get == "ntk" and recursion.output is not None:
         outputs.insert(1, tangent_key(recursion.output))
     return {
-        "program": recursion.program.name,
+        "program": selection.names.program.name,
         "get": get,
-        "parameters": {p.name: None if p.value is None else str(p.value) for p in recursion.program.parameters},
+        "parameters": {p.name: None if p.value is None else str(p.value) for p in selection.names.program.parameters},
         "outputs": [_key(k) for k in outputs],
         "tables": [_table(t, words, tex) for t in (*selection.nngp, *selection.ntk)],
     }
@@ -64,6 +65,7 @@ def _clause(table: Table, clause: ir.Clause, words: Formulas, tex: Formulas) -> 
 
 
 def _rule(node: ir.Node) -> dict | None:
+    plan: Plan | MeanPlan | JointPlan
     match node:
         case ir.PairExpectation():
             plan, functions = closed.pair_plan(node), [node.f, node.g]

@@ -14,12 +14,15 @@ K, P, Q = sympy.Dummy("k", real=True), sympy.Dummy("p", positive=True), sympy.Du
 MU, NU = sympy.Dummy("mu", real=True), sympy.Dummy("nu", real=True)
 C = sympy.Dummy("c", real=True)
 
+MOST_OPERATIONS = 60
+"""A derivative that is longer tells less than E f'(z) g'(w) does."""
+
 Primitives = dict[tuple[sympy.Expr, sympy.Expr], tuple[sympy.Expr, sympy.Expr]]
 
 
 @dataclass(frozen=True)
 class Form:
-    """`expression` in K, P, Q, MU, NU and the scalars of the functions; in C = K/sqrt(P Q) instead of K if `correlation`."""
+    """`expression` in K, P, Q, MU, NU and the functions' scalars; in C = K/sqrt(P Q) and not K if `correlation`."""
 
     expression: sympy.Expr
     correlation: bool
@@ -67,8 +70,10 @@ def _pair_form(f, g, z, w, means, before, same) -> Form | None:
     def form(k):
         found = plan_pair(f, g, z, w, mean_f=means[0], mean_g=means[1]).symbolic(k, P, Q, mu, nu)
         if found is None and before is not None:
-            whole = plan_pair(*before, z, w, mean_f=means[0], mean_g=means[1]).symbolic(K, P, Q, mu, nu)
+            whole = plan_pair(before[0], before[1], z, w, mean_f=means[0], mean_g=means[1]).symbolic(K, P, Q, mu, nu)
             found = None if whole is None else _tidy(whole.diff(K)).xreplace({K: k})
+            if found is not None and sympy.count_ops(found) > MOST_OPERATIONS:
+                found = None
         return found
 
     plain = form(K)
@@ -79,8 +84,13 @@ def _pair_form(f, g, z, w, means, before, same) -> Form | None:
         one = sympy.simplify(form(sympy.sqrt(P) * sympy.sqrt(Q)).xreplace({Q: P, NU: MU}))
         return None if one.has(sympy.nan, sympy.zoo, sympy.oo) else Form(one, False)
     if plain.has(sympy.acos, sympy.asin) and K / (sympy.sqrt(P) * sympy.sqrt(Q)) in _ratios(plain):
-        return Form(_tidy(form(C * sympy.sqrt(P) * sympy.sqrt(Q))), True)
-    return Form(_tidy(plain), False)
+        return Form(_shortest(_tidy(form(C * sympy.sqrt(P) * sympy.sqrt(Q)))), True)
+    return Form(_shortest(_tidy(plain)), False)
+
+
+def _shortest(e: sympy.Expr) -> sympy.Expr:
+    """The expression with common factors out where that makes it shorter."""
+    return min((e, sympy.factor_terms(e), sympy.collect_const(sympy.factor_terms(e))), key=sympy.count_ops)
 
 
 def _ratios(e: sympy.Expr) -> set[sympy.Expr]:

@@ -8,8 +8,6 @@ run has _1. Indices and sizes of the second run end in p (t' is tp).
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import sympy
 
 from tensorprog.program.affine import Affine, Bound, Range
@@ -17,7 +15,7 @@ from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Node, Read, Recursion, Table
 from tensorprog.theorem.tangent import is_tangent, primal_key
 from tensorprog.theorem.views import closed
-from tensorprog.theorem.views.selection import Selection, primed, sided, select
+from tensorprog.theorem.views.selection import Selection, primed, select, sided
 
 PREFIXES = {
     ir.COVARIANCE: "Sigma",
@@ -31,9 +29,9 @@ PREFIXES = {
 
 
 class GaussianExpectation(sympy.Function):
-    """E f for Gaussian variables: arguments f, the variables, the lower triangle of their covariance row by row, their means.
+    """E f for Gaussian variables, where there is no closed form.
 
-    Stands where there is no closed form.
+    Arguments: f, the variables, the lower triangle of their covariance row by row, their means.
     """
 
     nargs = 4
@@ -54,8 +52,9 @@ class MinOver(sympy.Function):
 def equations(recursion: Recursion, get: str = "nngp") -> list[sympy.Eq]:
     """An equation to a clause, in the order of computation; tables of one run come for both runs.
 
-    An index that is free in an equation runs over its range, which JSON and text show. Real parameters are symbols under
-    their names, sizes of the second run end in p. Raises ProgramError where there is no NTK, ValueError for another `get`.
+    An index that is free in an equation runs over its range, which JSON and text show. Real parameters are symbols
+    under their names, sizes of the second run end in p. Raises ProgramError where there is no NTK, ValueError for
+    another `get`.
     """
     selection = select(recursion, get, everything=True)
     result = []
@@ -71,7 +70,7 @@ class _Writer:
     def __init__(self, selection: Selection):
         self.selection = selection
         self.primitives = dict(selection.tangents.primitives) if selection.tangents else {}
-        self.sizes = selection.recursion.program.open_sizes
+        self.sizes = selection.names.program.open_sizes
 
     def equation(self, table: Table, clause: Clause, side: str | None) -> sympy.Eq:
         value: Node = clause.value
@@ -131,7 +130,7 @@ class _Writer:
         """Indices and sizes become integer symbols without primes."""
         e = sympy.sympify(e)
         swap = dict(values or {})
-        integers = {p.name for p in self.selection.recursion.program.parameters if p.kind in ("integer", "size")}
+        integers = {p.name for p in self.selection.names.program.parameters if p.kind in ("integer", "size")}
         for s in e.free_symbols - swap.keys():
             if s.is_integer or s.name.rstrip("'") in integers:
                 swap[s] = _index(s.name)
@@ -176,6 +175,7 @@ class _Writer:
     def _reduce(self, node: ir.Reduce) -> sympy.Expr:
         body = self.node(node.body)
         if node.kind == "softmax":
+            assert node.at is not None
             at = self.node(ir.substitute(node.body, {node.range.name: node.at}))
             return sympy.exp(at) / sympy.Sum(sympy.exp(body), self.limits(node.range))
         if node.kind == "prod":
@@ -192,9 +192,7 @@ class _Writer:
         e = form.expression
         if form.correlation:
             e = e.xreplace({closed.C: closed.K / sympy.sqrt(closed.P * closed.Q)})
-        return self.number(
-            e, {**scalars, closed.K: k, closed.P: p, closed.Q: q, closed.MU: mu, closed.NU: nu}
-        )
+        return self.number(e, {**scalars, closed.K: k, closed.P: p, closed.Q: q, closed.MU: mu, closed.NU: nu})
 
     def _single(self, node: ir.SingleExpectation) -> sympy.Expr:
         scalars = {s: self.node(n) for s, n in node.scalars}
@@ -212,5 +210,3 @@ class _Writer:
 
 def _index(name: str) -> sympy.Symbol:
     return sympy.Symbol(name.replace("'", "p"), integer=True)
-
-

@@ -12,21 +12,30 @@ from typing import Protocol
 import sympy
 
 from tensorprog.program.affine import Affine, Range
+from tensorprog.program.types import Data
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Node, Read, Table
 from tensorprog.theorem.tangent import is_tangent, primal_key
 from tensorprog.theorem.views import closed
 from tensorprog.theorem.views.names import families, index_pair
 from tensorprog.theorem.views.selection import Selection
+from tensorprog.theorem.views.statements import sums_in_order
 
 SUM, PRODUCT, ATOM = range(3)
 
 _FIRST, _LAST = 0xE000, 0xE008  # marks of places to break, by depth
 
 
+INSTEAD = {"c": "rho", "k": "kappa", "p": "sigma", "q": "tau", "z": "zeta", "mu": "mu", "nu": "nu"}
+"""Letters for a program that has the usual ones for its own things."""
+
+
 @dataclass(frozen=True)
 class Piece:
-    """A formula and how tightly it holds together: SUM, PRODUCT or ATOM. A `wide` one reaches as far right as it can."""
+    """A formula and how tightly it holds together: SUM, PRODUCT or ATOM.
+
+    One with a sum sign is `wide`: a factor behind it would read as a part of its body.
+    """
 
     text: str
     level: int = ATOM
@@ -38,6 +47,8 @@ class Notation(Protocol):
 
     inline: int
     """Entries are put into a closed form up to this width; beyond it they get letters."""
+    widest: int
+    """A denominator beyond this width is taken apart into factors."""
 
     def width(self, text: str) -> int: ...
     def number(self, e: sympy.Expr, values: Mapping[sympy.Symbol, Piece]) -> Piece: ...
@@ -57,8 +68,16 @@ class Notation(Protocol):
     def equal(self, left: str, right: str) -> str: ...
     def expectation(self, body: str) -> str: ...
     def letter(self, name: str, number: int, primed: bool = False) -> str: ...
-    def gaussian(self, letters: Sequence[str], means: Sequence[str] | None, covariance: Sequence[Sequence[str]]) -> str: ...
-    def moments(self, letters: Sequence[str], means: Sequence[str], entries: Sequence[tuple[str, str, str]]) -> list[str]: ...
+    def gaussian(
+        self, letters: Sequence[str], means: Sequence[str] | None, covariance: Sequence[Sequence[str]]
+    ) -> str: ...
+    def moments(
+        self,
+        letters: Sequence[str],
+        means: Sequence[tuple[str, str]],
+        entries: Sequence[tuple[str, str, str]],
+        zeros: bool,
+    ) -> list[str]: ...
     def define(self, left: str, right: str) -> str: ...
 
 
@@ -97,6 +116,22 @@ def broken(text: str, width: int, measure: Callable[[str], int]) -> list[tuple[s
     return [(unmark(x).strip(), min(depth, 1)) for x, depth in split(text, 0)]
 
 
+def _names_in(selection: Selection) -> set[str]:
+    """Families, indices and parameters in the equations of a selection."""
+    names = {p.name for p in selection.names.program.parameters}
+    for table in (*selection.nngp, *selection.ntk):
+        names.update(table.key.families)
+        names.update(r.name for c in table.clauses for r in c.binders)
+        for clause in table.clauses:
+            for node in ir.walk(clause.value):
+                match node:
+                    case Read(key):
+                        names.update(key.families)
+                    case ir.Sum(ranges):
+                        names.update(r.name for r in ranges)
+    return names
+
+
 class Formulas:
     """The formulas of a selection in one notation.
 
@@ -106,12 +141,13 @@ class Formulas:
     def __init__(self, notation: Notation, selection: Selection):
         self.n, self.selection = notation, selection
         self.primitives = dict(selection.tangents.primitives) if selection.tangents else {}
-        self.sizes = {s for p in selection.recursion.program.parameters for s in (p.name, p.name + "'")}
+        self.sizes = {s for p in selection.names.program.parameters for s in (p.name, p.name + "'")}
+        self.taken = _names_in(selection)
         self._reset()
 
     def _reset(self) -> None:
         self.where: list[str] = []
-        self._letters: dict[object, int] = {}
+        self._letters: dict[tuple[str, object], int] = {}
 
     # ------------------------------------------------------------ statements
 
@@ -142,8 +178,9 @@ class Formulas:
             kind = "ntk" if is_tangent(table.key) else "nngp"
         a, b = self.vector(f, left, primed[0]), self.vector(g, right, primed[1])
         if key.kind == ir.GRAM:
-            feature = self.selection.recursion.program.families[f].type.size
-            return self.n.inner(a, b, feature)
+            data = self.selection.names.program.families[f].type
+            assert isinstance(data, Data)
+            return self.n.inner(a, b, data.size)
         return self.n.pair(kind, a, b)
 
     def vector(self, name: str, indices: tuple[Affine, ...], primed: bool) -> str:
@@ -164,11 +201,12 @@ class Formulas:
             case ir.LawVariance(scale=scale):
                 return self.n.number(scale, {})
             case Read(key, indices, side):
-                return Piece(self.entry(self.selection.tables[key], indices, side))
+                level = PRODUCT if key.kind == ir.GRAM else ATOM  # it has a factor 1/d
+                return Piece(self.entry(self.selection.tables[key], indices, side), level)
             case ir.Gram(names, left, right, sides, feature):
                 primed = (sides[0] == "right", sides[1] == "right")
-                members = [self.n.member(*x) for x in zip(names, (left, right), primed, strict=True)]
-                return Piece(self.n.inner(*members, feature))
+                x, y = (self.n.member(*z) for z in zip(names, (left, right), primed, strict=True))
+                return Piece(self.n.inner(x, y, feature), PRODUCT)
             case ir.Add(terms):
                 return self._add([self.node(t) for t in terms])
             case ir.Product(factors):
@@ -228,7 +266,7 @@ class Formulas:
                 case ir.Apply(expression, arguments):
                     swap = {s: sympy.Dummy(s.name, positive=True) for s, _ in arguments}
                     values |= {swap[s]: self._flat(a) for s, a in arguments}
-                    top, bottom = sympy.fraction(expression.xreplace(swap))
+                    top, bottom = sympy.fraction(expression.xreplace(swap), exact=True)
                     if top.could_extract_minus_sign():
                         top, number = -top, -number
                     denominator *= bottom
@@ -241,7 +279,10 @@ class Formulas:
         if denominator != 1:
             below = self.n.number(denominator, values)
             body = self.n.times([self._tight(p, i == len(pieces) - 1) for i, p in enumerate(pieces)])
-            if wide or not pieces or self.n.width(unmark(body)) > self.n.inline // 2:
+            if self.n.width(unmark(below.text)) > self.n.widest:
+                bottoms = [self.n.number(x, values) for x in sympy.Mul.make_args(denominator)]
+                pieces += [Piece(self.n.over("1", x)) for x in bottoms]
+            elif wide or not pieces or self.n.width(unmark(body)) > self.n.inline // 2:
                 pieces.insert(0, Piece(self.n.over("1", below), ATOM))
             else:
                 pieces = [Piece(self.n.over(body, below), PRODUCT)]
@@ -302,6 +343,11 @@ class Formulas:
 
     # ------------------------------------------------------------ expectations
 
+    def _letter(self, name: str, number: int, primed: bool = False) -> str:
+        """A letter that the equations do not use for something else."""
+        together = {"p", "q"} if name in ("p", "q") else {name}
+        return self.n.letter(INSTEAD[name] if together & self.taken else name, number, primed)
+
     def _number_of(self, kind: str, what: object) -> int:
         """Which of its kind in this statement: letters of the second get a 2."""
         if (kind, what) not in self._letters:
@@ -344,10 +390,24 @@ class Formulas:
         if closed.C in e.free_symbols:
             letter = self._define("c", what, self.n.number(ratio, values).text)
             values = {**values, closed.C: Piece(letter)}
-        return self.n.number(e, values)
+        return self._long(e, values)
+
+    def _long(self, e: sympy.Expr, values: Mapping[sympy.Symbol, Piece]) -> Piece:
+        """An expression, with places to break it where it is wide."""
+        whole = self.n.number(e, values)
+        if self.n.width(whole.text) <= self.n.inline:
+            return whole
+        if e.is_Add:
+            return self._add([self._long(t, values) for t in sums_in_order(e.as_ordered_terms())])
+        sums = [x for x in e.args if x.is_Add] if e.is_Mul else []
+        if not sums:
+            return whole
+        rest = sympy.Mul(*(x for x in e.args if not x.is_Add))
+        pieces = [self._long(x, values) for x in (rest, *sums) if x != 1]
+        return Piece(self.n.times([self._tight(p) for p in pieces]), PRODUCT)
 
     def _define(self, name: str, what: object, value: str) -> str:
-        letter = self.n.letter(name, self._number_of(name, what))
+        letter = self._letter(name, self._number_of(name, what))
         line = self.n.define(letter, unmark(value))
         if line not in self.where:
             self.where.append(line)
@@ -355,7 +415,7 @@ class Formulas:
 
     def _undefine(self, name: str, what: object) -> None:
         if (name, what) in self._letters:
-            letter = self.n.letter(name, self._letters.pop((name, what)))
+            letter = self._letter(name, self._letters.pop((name, what)))
             self.where = [w for w in self.where if not w.startswith(self.n.define(letter, ""))]
 
     def _open_pair(self, node: ir.PairExpectation) -> Piece:
@@ -363,14 +423,12 @@ class Formulas:
         same = node.same == () and node.k == node.p == node.q
         what = (node.k, node.p, node.q, node.mu, node.nu)
         number = self._number_of("z", what)
-        z, w = self.n.letter("z", number), self.n.letter("z", number, primed=not same)
+        z, w = self._letter("z", number), self._letter("z", number, primed=not same)
         values = self._scalars(node)
         if same and node.f.xreplace({node.z: node.w}) == node.g:
             body = self.n.number(node.f**2, {**values, node.z: Piece(z)}).text
         else:
-            f = self.n.number(node.f, {**values, node.z: Piece(z)})
-            g = self.n.number(node.g, {**values, node.w: Piece(w)})
-            body = self.n.times([self._tight(f), self._tight(g)])
+            body = self._two(node.f, node.g, {**values, node.z: Piece(z), node.w: Piece(w)})
         k, p, q = (self._flat(x).text for x in (node.k, node.p, node.q))
         means = None
         if node.mu is not None or node.nu is not None:
@@ -380,7 +438,20 @@ class Formulas:
         else:
             law = self.n.gaussian([z, w], means, [[p, k], [k, q]])
         self._note(law)
-        return Piece(self.n.expectation(unmark(body)))
+        return Piece(self.n.expectation(deepen(body)))
+
+    def _two(self, f: sympy.Expr, g: sympy.Expr, values: Mapping[sympy.Symbol, Piece]) -> str:
+        """f·g, each as it stands, with one sign in front."""
+        sign = ""
+        pieces = []
+        for e in (f, g):
+            if not e.is_Add and e.could_extract_minus_sign():
+                e, sign = -e, "" if sign else "-"
+            if e != 1:
+                pieces.append(self.n.number(e, values))
+        if len(pieces) < 2 and not sign:
+            return pieces[0].text if pieces else "1"
+        return sign + self.n.times([self._tight(p) for p in pieces])
 
     def _note(self, line: str) -> None:
         if line not in self.where:
@@ -393,7 +464,7 @@ class Formulas:
         if form is not None:
             pieces = {closed.P: q} | ({closed.MU: self._flat(node.mu)} if node.mu is not None else {})
             return self._filled(form, pieces, values, (node.q, node.mu))
-        z = self.n.letter("z", self._number_of("z", (node.q, node.mu)))
+        z = self._letter("z", self._number_of("z", (node.q, node.mu)))
         means = None if node.mu is None else [self._flat(node.mu).text]
         self._note(self.n.gaussian([z], means, [[q.text]]))
         return Piece(self.n.expectation(self.n.number(node.f, {**values, node.z: Piece(z)}).text))
@@ -404,23 +475,18 @@ class Formulas:
         count = len(node.zs)
         letters = [self._variable(s, number) for s in (*node.zs, *node.ws)]
         names = {s: Piece(x) for s, x in zip((*node.zs, *node.ws), letters, strict=True)}
-        f = self.n.number(node.f, {**values, **names})
-        if node.ws or node.g != 1:
-            g = self.n.number(node.g, {**values, **names})
-            body = self.n.times([self._tight(f), self._tight(g)])
-        else:
-            body = f.text
+        body = self._two(node.f, node.g, {**values, **names})
         found = []
         for i, j, entry in closed.entries(node):
             if not ir.is_zero(entry):
                 # Across the two runs, the left run's variable comes first.
                 a, b = (j, i) if i >= count > j else (i, j)
                 found.append((letters[a], letters[b], self._flat(entry).text))
-        means = [self._flat(m if m is not None else ir.ZERO).text for m in node.means]
-        shown = means if any(m is not None for m in node.means) else []
-        for line in self.n.moments(letters, shown, found):
+        shown = [(x, self._flat(m).text) for x, m in zip(letters, node.means, strict=True) if m is not None]
+        zeros = len(found) < len(node.covariance)
+        for line in self.n.moments(letters, shown, found, zeros):
             self._note(line)
-        return Piece(self.n.expectation(unmark(body)))
+        return Piece(self.n.expectation(deepen(body)))
 
     def _variable(self, s: sympy.Symbol, number: int) -> str:
         """A Gaussian is called as its vector, numbered where several of a family or of a statement meet."""

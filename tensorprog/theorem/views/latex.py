@@ -18,7 +18,7 @@ from tensorprog.theorem.views.names import GREEK
 from tensorprog.theorem.views.selection import Selection, select
 from tensorprog.theorem.views.statements import merge_zeros, sums_in_order
 
-WIDTH = 58
+WIDTH = 57
 """Glyphs to a line: about the text width of an article at 11pt."""
 
 HEADS = {
@@ -51,7 +51,7 @@ def latex_document(recursion: Recursion, get: str = "nngp") -> str:
         r"\usepackage{amsmath,amssymb}",
         r"\allowdisplaybreaks",
         r"\begin{document}",
-        rf"\section*{{{title} of {_escaped(recursion.program.name)}}}",
+        rf"\section*{{{title} of {_escaped(selection.names.program.name)}}}",
         _legend(selection),
         *(_block(formulas, tables) for tables in (selection.nngp, selection.ntk) if tables),
         r"\end{document}",
@@ -61,7 +61,7 @@ def latex_document(recursion: Recursion, get: str = "nngp") -> str:
 
 def _legend(selection: Selection) -> str:
     notation = LatexNotation()
-    inputs = [f.name for f in selection.recursion.program.inputs]
+    inputs = [f.name for f in selection.names.program.inputs]
     parts = [r"$\Sigma(u, v) = \operatorname{Cov}(Z^u, Z^v)$, $\mathbb{E}(u, v) = \mathbb{E}[Z^u Z^v]$."]
     if selection.ntk:
         parts.append(
@@ -69,9 +69,7 @@ def _legend(selection: Selection) -> str:
             "over the variance of these."
         )
     if inputs and selection.recursion.output is not None:
-        data, primed = (
-            ", ".join("$" + notation.member(x, (), p) + "$" for x in inputs) for p in (False, True)
-        )
+        data, primed = (", ".join("$" + notation.member(x, (), p) + "$" for x in inputs) for p in (False, True))
         parts.append(f"What has a prime belongs to the run on {primed}, what has none to the run on {data}.")
     if selection.mirrored:
         equal = ", ".join(f"${notation.member(x, (), True)} = {notation.member(x, (), False)}$" for x in inputs)
@@ -102,28 +100,33 @@ def _scope(ranges: Sequence[Range], conditions: Sequence[str]) -> list[str]:
 def _statement(left: str, right: str, scope: list[str], where: list[str]) -> list[str]:
     """The lines of an equation: they begin at the left, and continue with an indent."""
     short = glyphs(left) <= WIDTH // 2
-    lines = [rf"{r'&\qquad' if depth else r'&\quad'} {x}" for x, depth in broken(right, WIDTH - 4, glyphs)]
-    if short and glyphs(left + unmark(right)) + 1 <= WIDTH:
+    if short and glyphs(left + unmark(right)) + 2 <= WIDTH:
         lines = [f"& {left} = {unmark(right)}"]
-    elif short and len(lines) > 1 and glyphs(left + lines[0]) <= WIDTH:
-        lines[0] = f"& {left} = {lines[0].removeprefix(chr(38) + chr(92) + 'quad ')}"
     else:
-        first, *rest = lines
-        lines = [f"& {left}", rf"&\quad = {first.removeprefix(chr(38) + chr(92) + 'quad ')}", *rest]
+        parts = broken(right, WIDTH - 4, glyphs)
+        lines = [(r"&\qquad " if depth else r"&\quad ") + part for part, depth in parts]
+        first = parts[0][0]
+        if short and len(parts) > 1 and glyphs(left + first) + 2 <= WIDTH:
+            lines[0] = f"& {left} = {first}"
+        else:
+            lines[:1] = [f"& {left}", rf"&\quad = {first}"]
     for words, items in ((r"\text{where } ", where), ("", scope)):
-        current = ""
-        for item in items:
-            item = unmark(item)
-            if current and glyphs(current + item) + 4 > WIDTH:
-                lines.append(current + ",")
-                current = ""
-            current = f"{current}, \\quad {item}" if current else rf"&\qquad {words}{item}"
-        if current:
-            fits = words == "" and len(lines) == 1 and glyphs(lines[0] + current) + 3 <= WIDTH
-            if fits:
-                lines[0] += current.removeprefix("&")
-            else:
-                lines.append(current)
+        found = _packed([unmark(x) for x in items], words)
+        if not words and len(found) == len(lines) == 1 and glyphs(lines[0] + found[0]) <= WIDTH:
+            lines[0] += found[0].removeprefix("&")
+        else:
+            lines += found
+    return lines
+
+
+def _packed(items: Sequence[str], words: str) -> list[str]:
+    """Short items on one line."""
+    lines: list[str] = []
+    for item in items:
+        if lines and glyphs(lines[-1] + item) + 3 <= WIDTH:
+            lines[-1] += rf", \quad {item}"
+        else:
+            lines.append(rf"&\qquad {'' if lines else words}{item}")
     return lines
 
 
@@ -147,14 +150,14 @@ def _width(text: str) -> float:
             first, i = _group(text, i)
             second, i = _group(text, i)
             total += max(_width(first), _width(second)) + 0.5
-        elif text.startswith((r"\operatorname", r"\mathrm", r"\mathit", r"\text", r"\mathbb", r"\substack", r"\sqrt"), i):
+        elif text.startswith(_SET, i):
             total += 1.5 if text.startswith(r"\sqrt", i) else 0
             i = text.index("{", i)
         elif text.startswith(r"\sum_", i) or text.startswith(r"\prod_", i) or text.startswith(r"\max_", i):
             under, i = _group(text, text.index("_", i) + 1)
             total += max(2, 0.7 * max(map(_width, re.split(r"\\\\", under))))
-        elif text.startswith((r"\begin{", r"\end{", r"\left", r"\right", r"\quad", r"\qquad"), i):
-            match = re.compile(r"\\(begin|end)\{\w+\}|\\left|\\right|\\qquad|\\quad").match(text, i)
+        elif text.startswith((r"\begin{", r"\end{", r"\left", r"\right", r"\quad", r"\qquad", r"\bigl", r"\bigr"), i):
+            match = re.compile(r"\\(begin|end)\{\w+\*?\}|\\left|\\right|\\bigl|\\bigr|\\qquad|\\quad").match(text, i)
             assert match is not None
             total += {r"\quad": 2, r"\qquad": 4}.get(match.group(), 0)
             i = match.end()
@@ -162,7 +165,7 @@ def _width(text: str) -> float:
             match = _COMMAND.match(text, i)
             i = match.end() if match else i + 1
             name = match.group(1) if match else None
-            total += 0 if match and not name else len(name) if name in _WORDS else 1
+            total += 0 if match and not name else len(name) if name in _WORDS else 2 if name == "dots" else 1
         elif c in "_^":
             inner, i = _group(text, i + 1)
             total += 0.65 * _width(inner)
@@ -172,6 +175,7 @@ def _width(text: str) -> float:
     return total
 
 
+_SET = (r"\operatorname", r"\mathrm", r"\mathit", r"\text", r"\mathbb", r"\mathbf", r"\mathcal", r"\substack", r"\sqrt")
 _WORDS = {"arcsin", "arccos", "exp", "log", "sin", "cos", "sinh", "cosh", "tanh", "min", "max", "arctan"}
 
 
@@ -238,6 +242,7 @@ class LatexNotation:
     """See formula.Notation."""
 
     inline = 42
+    widest = WIDTH - 8
 
     def width(self, text: str) -> int:
         return glyphs(text)
@@ -264,7 +269,7 @@ class LatexNotation:
                 words[d] = rf"\sigma_{{{_name(s.name[len('var_') :])}}}"
             else:
                 words[d] = _name(s.name)
-        return Piece(_Printer(words).doprint(shown), _level(shown))
+        return Piece(_plain_parentheses(_Printer(words).doprint(shown)), _level(shown))
 
     def affine(self, a: Affine) -> str:
         return _affine(a)
@@ -318,7 +323,7 @@ class LatexNotation:
         return f"{left} = {right}"
 
     def expectation(self, body: str) -> str:
-        return rf"\mathbb{{E}}\left[{body}\right]"
+        return rf"\mathbb{{E}}\bigl[{body}\bigr]"
 
     def letter(self, name: str, number: int, primed: bool = False) -> str:
         shown = {"mu": "m", "nu": "m'"}.get(name) or _name(name)
@@ -327,7 +332,7 @@ class LatexNotation:
 
     def gaussian(self, letters: Sequence[str], means: Sequence[str] | None, covariance) -> str:
         def column(entries, environment):
-            return rf"\begin{{{environment}}} {r' \\ '.join(entries)} \end{{{environment}}}"
+            return rf"\begin{{{environment}}} " + r" \\ ".join(entries) + rf" \end{{{environment}}}"
 
         if len(letters) == 1:
             return rf"{letters[0]} \sim \mathcal{{N}}({'0' if means is None else means[0]}, {covariance[0][0]})"
@@ -335,13 +340,14 @@ class LatexNotation:
         rows = column([" & ".join(row) for row in covariance], "pmatrix")
         return rf"({', '.join(letters)}) \sim \mathcal{{N}}\left({centre}, {rows}\right)"
 
-    def moments(self, letters, means, entries) -> list[str]:
-        parts = [rf"{', '.join(letters)} \text{{ Gaussian, all else }} 0"]
-        parts += [rf"\mathbb{{E}}\,{a} = {m}" for a, m in zip(letters, means, strict=False) if m != "0"]
+    def moments(self, letters, means, entries, zeros) -> list[str]:
+        centred = "" if means else "centred "
+        parts = [rf"({', '.join(letters)}) \text{{ {centred}Gaussian}}"]
+        parts += [rf"\mathbb{{E}}\,{a} = {m}" for a, m in means]
         for a, b, value in entries:
             left = rf"\operatorname{{Var}} {a}" if a == b else rf"\operatorname{{Cov}}({a}, {b})"
             parts.append(f"{left} = {value}")
-        return parts
+        return [*parts, r"\text{other covariances } 0"] if zeros else parts
 
     def define(self, left: str, right: str) -> str:
         return f"{left} = {right}"
@@ -350,13 +356,23 @@ class LatexNotation:
 def _under(ranges: Sequence[Range], conditions: Sequence[str]) -> str:
     """What stands under a sum, a line each where there are several."""
     lines = [rf"{_name(r.name)}={_bound(r.low)}..{_bound(r.high)}" for r in ranges] + list(conditions)
-    return lines[0] if len(lines) == 1 else rf"\substack{{{r' \\ '.join(lines)}}}"
+    return lines[0] if len(lines) == 1 else r"\substack{" + r" \\ ".join(lines) + "}"
 
 
 def _level(e: sympy.Expr) -> int:
     if e.is_Add:
         return SUM
-    return PRODUCT if e.is_Mul or e.is_number and e.is_negative else ATOM
+    return PRODUCT if e.is_Mul or (e.is_number and e.is_negative) else ATOM
+
+
+_LOW = re.compile(r"\\left\(((?:(?!\\left|\\right|\\frac|\\sqrt|\\sum|\\begin).)*)\\right\)")
+
+
+def _plain_parentheses(text: str) -> str:
+    """relu(h) without the space that \\left( brings, where nothing high is inside."""
+    while (changed := _LOW.sub(r"(\1)", text)) != text:
+        text = changed
+    return text
 
 
 class _Printer(LatexPrinter):
@@ -370,6 +386,18 @@ class _Printer(LatexPrinter):
         return self._words.get(e, _name(e.name))
 
     _print_Symbol = _print_Dummy
+
+    def _print_Mul(self, e):
+        # 2/π·arcsin(…), and not all of the arcsine over a bar.
+        top, bottom = sympy.fraction(e, exact=True)
+        numbers, rest = top.as_independent(*top.free_symbols, as_Add=False)
+        if bottom.is_number and bottom != 1 and rest.has(sympy.Function, sympy.Add):
+            sign, numbers = ("- ", -numbers) if numbers.could_extract_minus_sign() else ("", numbers)
+            shown = self._print(rest)
+            if rest.is_Add:
+                shown = rf"\left({shown}\right)"
+            return rf"{sign}\frac{{{self._print(numbers)}}}{{{self._print(bottom)}}} {shown}"
+        return super()._print_Mul(e)
 
     def _print_Pow(self, e):
         # A prime and a power on one letter would be a double superscript.

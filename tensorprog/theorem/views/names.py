@@ -21,9 +21,10 @@ MOST_OPERATIONS = 8
 """Functions with more operations than that are shown under the name of their family."""
 
 GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split()
-)
+    ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+     "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
+     "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"]
+)  # fmt: skip
 
 
 def written_names(program: Program) -> frozenset[str]:
@@ -120,7 +121,7 @@ class Names:
             if isinstance(value, syntax.Call) and value.function in ("LinComb", "Nonlin"):
                 (value,) = value.arguments
             if isinstance(value, syntax.Call) and value.function == "MatMul":
-                value = syntax.Binary("@", *value.arguments)
+                value = syntax.Binary("@", value.arguments[0], value.arguments[1])
             target = f"[{', '.join(map(str, clause.target))}]" if clause.target else ""
             lines.append((name + target, print_expression(value)))
         return lines

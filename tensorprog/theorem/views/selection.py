@@ -1,6 +1,6 @@
 """What is printed of a recursion: which tables, in which order, with the compiler's small scalars put in.
 
-The equations of a run with itself are those between two runs with x' = x, so they are left out where the latter are there.
+The equations of a run with itself are those between two runs with x' = x: where these are there, those are left out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tensorprog.program.affine import Affine, Range
 from tensorprog.program.scope import size_symbol
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key, Node, Recursion, Table
-from tensorprog.theorem.tangent import Tangents, is_tangent, primal_key, tangents
+from tensorprog.theorem.tangent import Tangents, is_tangent, primal_key, program_of, tangents
 from tensorprog.theorem.views.names import Names, assigned
 
 MOST_NODES = 4
@@ -43,13 +43,13 @@ def select(recursion: Recursion, get: str = "nngp", everything: bool = False) ->
     """
     if get not in ("nngp", "ntk"):
         raise ValueError(f"get is 'nngp' or 'ntk', not {get!r}")
-    names = Names(recursion.program)
+    names = Names(program_of(recursion))
     made = tangents(recursion) if get == "ntk" else None
     tables = {**recursion.tables, **(made.tables if made else {})}
     if not everything:
         tables = put_in(tables, names)
     ordered = in_order(sorted(tables.values(), key=lambda t: _place(t, names)))
-    wanted = [t for t in ordered if everything or t.clauses and t.key.kind != ir.GRAM]
+    wanted = [t for t in ordered if everything or (t.clauses and t.key.kind != ir.GRAM)]
     mirrored = False
     if not everything:
         before = len(wanted)
@@ -57,9 +57,7 @@ def select(recursion: Recursion, get: str = "nngp", everything: bool = False) ->
         mirrored = len(wanted) < before
         wanted = [t for t in wanted if not _repeated(t, tables)]
     ntk = [t for t in wanted if is_tangent(t.key)]
-    return Selection(
-        recursion, names, tables, tuple(t for t in wanted if t not in ntk), tuple(ntk), made, mirrored
-    )
+    return Selection(recursion, names, tables, tuple(t for t in wanted if t not in ntk), tuple(ntk), made, mirrored)
 
 
 def _place(table: Table, names: Names) -> tuple:
@@ -135,7 +133,7 @@ def _repeated(table: Table, tables: dict[Key, Table]) -> bool:
 
 
 def put_in(tables: dict[Key, Table], names: Names) -> dict[Key, Table]:
-    """The tables with the compiler's short scalars, and means that are zero, put in where they are read, and left out."""
+    """The tables with the compiler's short scalars and the means that are zero put in where they are read."""
     tables = dict(tables)
     while True:
         key = next((k for k, t in tables.items() if _short(t, names)), None)

@@ -44,7 +44,7 @@ def text(recursion: Recursion, get: str = "nngp") -> str:
 
 
 def _header(selection: Selection, get: str) -> str:
-    program = selection.recursion.program
+    program = selection.names.program
     kernel = selection.recursion.output is not None
     title = {"nngp": "NNGP", "ntk": "NTK"}[get] if kernel else "Limits"
     lines = [f"{title} of {program.name} (Master Theorem)", ""]
@@ -76,7 +76,7 @@ def _shown_temporaries(selection: Selection) -> list[str]:
     shown: dict[str, None] = {}
     for table in (*selection.nngp, *selection.ntk):
         for name in table.key.families:
-            indices = tuple(Affine.symbol(r.name) for r in selection.recursion.program.families[name].ranges)
+            indices = tuple(Affine.symbol(r.name) for r in selection.names.program.families[name].ranges)
             if selection.names.is_temporary(name) and selection.names.function_of(name, indices) is None:
                 shown[name] = None
     return sorted(shown, key=lambda name: selection.names.order[name])
@@ -98,15 +98,25 @@ def _legend(selection: Selection) -> list[str]:
     if meanings:
         lines.append(", ".join(meanings) + ".")
     if selection.ntk:
-        lines.append("Tangents are derivatives along the correlation of two copies of the trained parameters, over their variance.")
-    inputs = [f.name for f in selection.recursion.program.inputs]
+        lines.append("Tangents: along the correlation of two copies of the trained parameters, over their variance.")
+    inputs = [f.name for f in selection.names.program.inputs]
     if selection.recursion.output is not None and inputs:
         primed = ", ".join(f"{x}'" for x in inputs)
         lines.append(f"Without a prime: the run on {', '.join(inputs)}; with a prime: the run on {primed}.")
     if selection.mirrored:
         equal = ", ".join(f"{x}' = {x}" for x in inputs) or "equal runs"
         lines.append(f"Variances follow the same equations with {equal}.")
+    values = [(c, n) for t in (*selection.nngp, *selection.ntk) for c in t.clauses for n in ir.walk(c.value)]
+    if any(isinstance(n, ir.Where) for _, n in values):
+        lines.append("1[…] is 1 where the conditions hold, else 0.")
+    if any(c.conditions for c, _ in values) or not all(t.clauses for t in selection.tables.values() if _defined(t)):
+        lines.append("An entry that no line gives is 0.")
     return [line for line in lines if line]
+
+
+def _defined(table: Table) -> bool:
+    """Whether equations define a table, and not the data."""
+    return table.key.kind in (ir.COVARIANCE, ir.MOMENT)
 
 
 def _block(formulas: Formulas, tables: Sequence[Table]) -> str:
@@ -124,13 +134,13 @@ def _block(formulas: Formulas, tables: Sequence[Table]) -> str:
             rows += _zeros(formulas, table, zeros)
     pad = max((len(left) for left, *_ in rows if len(left) <= MOST_ALIGNED), default=0)
     laid = [(_lines(left, right, pad), scope, where) for left, right, scope, where in rows]
-    column = max((len(lines[-1]) for lines, scope, _ in laid if scope and len(lines[-1]) <= 76), default=0) + 4
+    column = max((len(x[-1]) for x, scope, _ in laid if scope and len(x[-1]) <= 76), default=MOST_ALIGNED) + 4
     result = []
     for lines, scope, where in laid:
-        if scope and len(lines[-1]) + 2 <= max(column, WIDTH - len(scope)):
-            lines[-1] = f"{lines[-1]:<{column - 2}}  {scope}" if len(lines[-1]) <= column - 2 else f"{lines[-1]}  {scope}"
+        if scope and max(column, len(lines[-1]) + 4) + len(scope) <= WIDTH:
+            lines[-1] = f"{lines[-1]:<{column - 4}}    {scope}"
         elif scope:
-            lines.append(f"{scope:>{WIDTH}}" if column + len(scope) > WIDTH else " " * column + scope)
+            lines.append(f"{' ' * column}{scope}" if column + len(scope) <= WIDTH else f"{scope:>{WIDTH}}")
         result += lines
         hang = " " * (pad + 7)
         for k, line in enumerate(_packed(where, WIDTH - pad - 13)):
@@ -166,7 +176,8 @@ def _lines(left: str, right: str, pad: int) -> list[str]:
     if len(left) > pad:
         if len(left) + len(unmark(right)) + 7 <= WIDTH:
             return [f"    {left} = {unmark(right)}"]
-        return [f"    {left}", *(" " * 8 + ("= " if k == 0 else "  ") + x for k, x in enumerate(_hung(right, WIDTH - 10)))]
+        first, *rest = _hung(right, WIDTH - 10)
+        return [f"    {left}", f"        = {first}", *(" " * 10 + x for x in rest)]
     first, *rest = _hung(right, WIDTH - pad - 7)
     return [f"    {left:<{pad}} = {first}", *(" " * (pad + 7) + x for x in rest)]
 
@@ -178,10 +189,14 @@ def _hung(right: str, width: int) -> list[str]:
 # ---------------------------------------------------------------- the notation
 
 
+_LETTERS = {"mu": "m", "nu": "m'", "rho": "ρ", "kappa": "κ", "sigma": "σ", "tau": "τ", "zeta": "ζ"}
+
+
 class TextNotation:
     """See formula.Notation."""
 
     inline = 96
+    widest = 96
 
     def width(self, text: str) -> int:
         return len(text)
@@ -225,9 +240,8 @@ class TextNotation:
         return Piece(f"sum[{_under(ranges, conditions)}]({mark(1)}{body.text})")
 
     def indicator(self, conditions: Sequence[str], negated: bool) -> str:
-        return f"{'1 - ' if negated else ''}1[{', '.join(conditions)}]" if not negated else (
-            f"(1 - 1[{', '.join(conditions)}])"
-        )
+        shown = f"1[{', '.join(conditions)}]"
+        return f"(1 - {shown})" if negated else shown
 
     def reduction(self, kind: str, range_: Range, conditions: Sequence[str], body: Piece) -> Piece:
         return Piece(f"{kind}[{_under((range_,), conditions)}]({body.text})")
@@ -249,7 +263,7 @@ class TextNotation:
         return f"E[{body}]"
 
     def letter(self, name: str, number: int, primed: bool = False) -> str:
-        shown = {"mu": "m", "nu": "m'"}.get(name, name)
+        shown = _LETTERS.get(name, name)
         return shown + (str(number).translate(_SUBSCRIPTS) if number > 1 else "") + ("'" if primed else "")
 
     def gaussian(self, letters: Sequence[str], means: Sequence[str] | None, covariance) -> str:
@@ -259,11 +273,11 @@ class TextNotation:
         rows = f",{mark(1)} ".join(f"[{row[0]},{mark(2)} {row[1]}]" for row in covariance)
         return f"({', '.join(letters)}) ~ N({centre},{mark()} [{rows}])"
 
-    def moments(self, letters, means, entries) -> list[str]:
-        parts = [f"E {a} = {m}" for a, m in zip(letters, means, strict=False) if m != "0"]
-        for a, b, value in entries:
-            parts.append(f"Var {a} = {value}" if a == b else f"Cov({a}, {b}) = {value}")
-        return [f"{', '.join(letters)} Gaussian, all else 0", *parts]
+    def moments(self, letters, means, entries, zeros) -> list[str]:
+        parts = [f"({', '.join(letters)}) {'' if means else 'centred '}Gaussian"]
+        parts += [f"E {a} = {m}" for a, m in means]
+        parts += [f"Var {a} = {value}" if a == b else f"Cov({a}, {b}) = {value}" for a, b, value in entries]
+        return [*parts, "other covariances 0"] if zeros else parts
 
     def define(self, left: str, right: str) -> str:
         return f"{left} = {right}"
@@ -277,7 +291,8 @@ def _under(ranges: Sequence[Range], conditions: Sequence[str]) -> str:
 def _level(e: sympy.Expr) -> int:
     if e.is_Add:
         return SUM
-    return PRODUCT if e.is_Mul or (e.is_number and (e.is_negative or not e.is_Atom)) or e.is_Rational and not e.is_Integer else ATOM
+    fraction = e.is_Rational and not e.is_Integer
+    return PRODUCT if e.is_Mul or fraction or (e.is_number and (e.is_negative or not e.is_Atom)) else ATOM
 
 
 class _Printer(StrPrinter):
@@ -305,8 +320,10 @@ class _Printer(StrPrinter):
 
     def _print_Mul(self, e):
         sign, e = ("-", -e) if e.could_extract_minus_sign() else ("", e)
-        top, bottom = sympy.fraction(e)
-        numbers, symbols, sums = [], [], []
+        top, bottom = sympy.fraction(e, exact=True)
+        numbers: list[sympy.Expr] = []
+        symbols: list[sympy.Expr] = []
+        sums: list[sympy.Expr] = []
         for factor in sympy.Mul.make_args(top):
             group = numbers if factor.is_number else symbols if _simple(factor) else sums
             group.append(factor)
@@ -375,4 +392,3 @@ for _head in ("erf", "tanh", "sin", "cos", "log", "atan"):
 def _simple(e: sympy.Expr) -> bool:
     """A factor that may stand over a fraction bar: a symbol, a power or a root."""
     return e.is_Symbol or (e.is_Pow and (e.base.is_Symbol or e.exp == sympy.Rational(1, 2)))
-
