@@ -135,7 +135,6 @@ class _Definitions:
         self.plans: dict[tuple, object] = {}
         self.blocks: list[str] = []
         self.runtime: list[str] = []
-        self.functions: list[tuple[sympy.Expr, sympy.Symbol]] = []
 
     def _keep(self, key: tuple, make):
         if key not in self.plans:
@@ -146,20 +145,24 @@ class _Definitions:
         return self.plans[key]
 
     def pair(self, node: ir.PairExpectation):
+        """The plan, and for each side the symbols that its scalars have there."""
         z, w = sympy.Symbol("z", real=True), sympy.Symbol("w", real=True)
-        f, g = node.f.xreplace({node.z: z}), node.g.xreplace({node.w: w})
-        self.functions += [(f, z), (g, w)]
+        left, right = _renamed(node.scalars_f), _renamed(node.scalars_g)
+        f, g = node.f.xreplace({node.z: z, **left}), node.g.xreplace({node.w: w, **right})
         means = (node.mu is not None, node.nu is not None)
-        return self._keep(
+        plan = self._keep(
             ("pair", f, g, means),
             lambda prefix: expectation.plan_pair(f, g, z, w, mean_f=means[0], mean_g=means[1], prefix=prefix),
         )
+        return plan, left, right
 
     def single(self, node: ir.SingleExpectation):
         z = sympy.Symbol("z", real=True)
-        f = node.f.xreplace({node.z: z})
+        names = _renamed(node.scalars)
+        f = node.f.xreplace({node.z: z, **names})
         mean = node.mu is not None
-        return self._keep(("single", f, mean), lambda prefix: expectation.plan_mean(f, z, mean=mean, prefix=prefix))
+        plan = self._keep(("single", f, mean), lambda prefix: expectation.plan_mean(f, z, mean=mean, prefix=prefix))
+        return plan, names
 
     def joint(self, node: ir.JointExpectation):
         zeros = []
@@ -170,20 +173,25 @@ class _Definitions:
                     zeros.append((b, a))
                 position += 1
         means = tuple(m is not None for m in node.means)
-        for s in node.zs:
-            self.functions.append((node.f, s))
-        for s in node.ws:
-            self.functions.append((node.g, s))
-        return self._keep(
-            ("joint", node.f, node.g, node.zs, node.ws, means, tuple(zeros)),
-            lambda prefix: expectation.plan_joint(
-                node.f, node.g, node.zs, node.ws, means=means, zeros=zeros, prefix=prefix
-            ),
+        left, right = _renamed(node.scalars_f), _renamed(node.scalars_g)
+        zs = [sympy.Symbol(f"z{k}", real=True) for k in range(len(node.zs))]
+        ws = [sympy.Symbol(f"w{k}", real=True) for k in range(len(node.ws))]
+        f = node.f.xreplace({**dict(zip(node.zs, zs, strict=True)), **left})
+        g = node.g.xreplace({**dict(zip(node.ws, ws, strict=True)), **right})
+        plan = self._keep(
+            ("joint", f, g, tuple(zs), tuple(ws), means, tuple(zeros)),
+            lambda prefix: expectation.plan_joint(f, g, zs, ws, means=means, zeros=zeros, prefix=prefix),
         )
+        return plan, left, right
 
     def singular(self, node: ir.PairExpectation) -> bool:
         """Whether the expectation or its derivative is singular at correlation 1: where a function has a kink."""
         return not (functions.facts(node.f, node.z).smooth and functions.facts(node.g, node.w).smooth)
+
+
+def _renamed(scalars) -> dict[sympy.Symbol, sympy.Symbol]:
+    """Symbols whose names are identifiers in Python."""
+    return {s: sympy.Symbol(f"a{k}", real=True) for k, (s, _) in enumerate(scalars)}
 
 
 def build_module(recursion: Recursion, header: str = "") -> Module:
@@ -205,7 +213,7 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     pairs, pair_footprint = _pair_source(recursion, definitions, handed, run_names)
     obstacle = _ntk_obstacle(recursion)
     runtime = "\n\n".join(_runtime_file(n) for n in ("windows", "equality"))
-    trained = tuple(f.name for f in program.families.values() if f.law is not None and not f.fixed)
+    trained = tuple(f.name for f in program.families.values() if f.law is not None and not f.fixed and not f.stands_for)
     reals = {k: v for k, v in program.reals.items() if v is not None}
     lines = [f'"""{header.strip() or program.name}\n"""', "", HEADER.rstrip(), ""]
     lines.append("# Real parameters: defaults that `params` overrides.")
@@ -345,7 +353,7 @@ def _law_lines(names: _Names, moves: bool) -> list[str]:
         if moves and law.moves and law.tangent is not None:
             tangent = functions.jax_code(law.tangent, {s: names.scalar(s, {}) for s in law.tangent.free_symbols})
             factor = f" * {tangent}" if law.tangent.is_Symbol or law.tangent.is_Integer else f" * ({tangent})"
-            scale += f" + move[{law.name!r}]" + ("" if law.tangent == 1 else factor)
+            scale += f" + move[{law.parameter!r}]" + ("" if law.tangent == 1 else factor)
         lines.append(f"    s_{identifier(law.name)} = {scale}")
     return lines
 

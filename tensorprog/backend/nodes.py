@@ -114,7 +114,7 @@ class NodeWriter:
         if node.tangent is None:
             return scale
         tangent = self.number(node.tangent)
-        moved = Code(f"move['{node.name}'] * {tangent.wrapped()}", tangent.dims, atomic=False)
+        moved = Code(f"move['{node.parameter}'] * {tangent.wrapped()}", tangent.dims, atomic=False)
         return combined("+", [scale, moved], self.order)
 
     def product(self, factors: Sequence[ir.Node]) -> Code:
@@ -323,8 +323,8 @@ class NodeWriter:
     def _bare(self, name: str, node: ir.Sum) -> bool:
         """Whether a summed index stands in reads only by itself: the sum is then a contraction of arrays."""
         for read in ir.reads(node.body):
-            for e in read.indices:
-                if name in e.symbols and e != Affine.symbol(name):
+            for k, e in enumerate(read.indices):
+                if name in e.symbols and (e != Affine.symbol(name) or self.system.is_history(read, k)):
                     return False
         return True
 
@@ -480,15 +480,16 @@ class NodeWriter:
     def _arguments(self, codes: Sequence[Code | None], dims: tuple[str, ...]) -> list[str | None]:
         return [None if c is None else aligned(c, dims, self.order).text for c in codes]
 
-    def _scalars(self, scalars, dims: tuple[str, ...], expression: sympy.Expr, variables) -> dict[sympy.Symbol, str]:
-        result = {s: aligned(self.node(n), dims, self.order).text for s, n in scalars}
+    def _scalars(self, scalars, names, dims: tuple[str, ...], expression: sympy.Expr, variables):
+        """Source of every symbol of a function but its variables: C's under their names in the plan, and parameters."""
+        result = {names[s]: aligned(self.node(n), dims, self.order).text for s, n in scalars}
         for s in expression.free_symbols:
-            if s not in result and s not in variables:
+            if s not in names and s not in variables:
                 result[s] = self.number(s).text
         return result
 
     def pair(self, node: ir.PairExpectation) -> Code:
-        plan = self.system.definitions.pair(node)
+        plan, left, right = self.system.definitions.pair(node)
         k = self.node(node.k)
         p, q = self.node(node.p), self.node(node.q)
         mu = None if node.mu is None else self.node(node.mu)
@@ -506,8 +507,8 @@ class NodeWriter:
             texts[1],
             texts[2],
             texts[3],
-            self._scalars(node.scalars_f, dims, node.f, {node.z}),
-            self._scalars(node.scalars_g, dims, node.g, {node.w}),
+            self._scalars(node.scalars_f, left, dims, node.f, {node.z}),
+            self._scalars(node.scalars_g, right, dims, node.g, {node.w}),
         )
         return Code(text, dims, atomic=False)
 
@@ -530,17 +531,17 @@ class NodeWriter:
         return Code(f"equal_where({k.text}, {left.text}, {aligned(both, dims, self.order).text})", k.dims)
 
     def single(self, node: ir.SingleExpectation) -> Code:
-        plan = self.system.definitions.single(node)
+        plan, names = self.system.definitions.single(node)
         q = self.node(node.q)
         mu = None if node.mu is None else self.node(node.mu)
         scalars = [self.node(n) for _, n in node.scalars]
         dims = union([c for c in (q, mu, *scalars) if c is not None], self.order)
         texts = self._arguments([q, mu], dims)
-        text = plan.call(texts[0], texts[1], self._scalars(node.scalars, dims, node.f, {node.z}))
+        text = plan.call(texts[0], texts[1], self._scalars(node.scalars, names, dims, node.f, {node.z}))
         return Code(text, dims, atomic=False)
 
     def joint(self, node: ir.JointExpectation) -> Code:
-        plan = self.system.definitions.joint(node)
+        plan, left, right = self.system.definitions.joint(node)
         entries: dict[tuple[int, int], Code] = {}
         position = 0
         count = len(node.zs) + len(node.ws)
@@ -557,8 +558,8 @@ class NodeWriter:
         text = plan.call(
             covariance,
             self._arguments(means, dims),
-            self._scalars(node.scalars_f, dims, node.f, set(node.zs)),
-            self._scalars(node.scalars_g, dims, node.g, set(node.ws)),
+            self._scalars(node.scalars_f, left, dims, node.f, set(node.zs)),
+            self._scalars(node.scalars_g, right, dims, node.g, set(node.ws)),
         )
         return Code(text, dims, atomic=False)
 

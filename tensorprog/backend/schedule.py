@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import networkx
 
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine
-from tensorprog.theorem.recursion import Clause, Key, Read, Table, reads
+from tensorprog.program.affine import Affine, Range, at_most, extent
+from tensorprog.theorem.recursion import Clause, Condition, Key, Node, Read, Reduce, Sum, Table, Where, parts
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class _Edge:
     source: Key
     clause: Clause
     read: Read
+    ranges: Mapping[str, Range]
+    conditions: tuple[Condition, ...]
 
 
 def schedule(tables: Sequence[Table], known: Mapping[str, int]) -> Schedule:
@@ -66,9 +68,31 @@ def schedule(tables: Sequence[Table], known: Mapping[str, int]) -> Schedule:
     """
     by_key = {t.key: t for t in tables}
     edges = [
-        _Edge(t.key, r.key, c, r) for t in tables for c in t.clauses for r in reads(c.value) if r.key in by_key
+        _Edge(t.key, r.key, c, r, ranges, conditions)
+        for t in tables
+        for c in t.clauses
+        for r, ranges, conditions in _reads(c.value, {x.name: x for x in c.binders}, c.conditions)
+        if r.key in by_key
     ]
     return _schedule(by_key, list(by_key), edges, {k: frozenset() for k in by_key}, known)
+
+
+def _reads(node: Node, ranges: Mapping[str, Range], conditions: tuple[Condition, ...]):
+    """The reads in a node, each with the ranges and conditions of the sums and choices around it."""
+    if isinstance(node, Read):
+        yield node, ranges, conditions
+    if isinstance(node, Sum):
+        ranges = {**ranges, **{r.name: r for r in node.ranges}}
+        conditions = (*conditions, *node.conditions)
+    if isinstance(node, Where):
+        yield from _reads(node.otherwise, ranges, conditions)
+        conditions = (*conditions, *node.conditions)
+        yield from _reads(node.then, ranges, conditions)
+        return
+    if isinstance(node, Reduce):
+        ranges = {**ranges, node.range.name: node.range}
+    for p in parts(node):
+        yield from _reads(p, ranges, conditions)
 
 
 def _schedule(tables, keys, edges, used, known) -> Schedule:
@@ -120,19 +144,16 @@ def _try(tables, members, edges, used, known, axis: int, step: int) -> Loop | No
         for e in edges:
             if (e.reader in axes) == (e.source in axes):
                 continue
-            progress = True
+            # An edge at no fixed distance says nothing about which axes go together; another one may.
             if e.reader in axes:
-                here = e.clause.target[axes[e.reader]]
-                match = _aligned(here, e.read.indices, used[e.source], known)
-                if match is None:
-                    return None
-                axes[e.source] = match
+                match = _aligned(e.clause.target[axes[e.reader]], e.read.indices, used[e.source], known)
+                other = e.source
             else:
-                there = e.read.indices[axes[e.source]]
-                match = _aligned(there, e.clause.target, used[e.reader], known)
-                if match is None:
-                    return None
-                axes[e.reader] = match
+                match = _aligned(e.read.indices[axes[e.source]], e.clause.target, used[e.reader], known)
+                other = e.reader
+            if match is not None:
+                axes[other] = match
+                progress = True
     if len(axes) < len(members):
         return None
     lags: dict[Key, int | None] = dict.fromkeys(members, 0)
@@ -142,7 +163,7 @@ def _try(tables, members, edges, used, known, axis: int, step: int) -> Loop | No
         distance = (e.clause.target[axes[e.reader]] - e.read.indices[axes[e.source]]).substitute(known) * step
         if not distance.is_constant:
             # A fixed earlier index, as in h[t] from h[0]: allowed where it is certainly earlier.
-            if not _earlier(e, distance, axes, tables):
+            if not _earlier(e, distance):
                 return None
             lags[e.source] = None
             carried += 1
@@ -180,9 +201,12 @@ def _aligned(e: Affine, candidates: Sequence[Affine], used, known) -> int | None
     return None
 
 
-def _earlier(e: _Edge, distance: Affine, axes, tables) -> bool:
-    """Whether `distance` ≥ 1 for all indices of the clause, as far as ranges tell."""
-    from tensorprog.program.affine import at_most, extent
-
-    ranges = {r.name: r for r in e.clause.binders}
-    return at_most(Affine(1), extent(distance, ranges, False))
+def _earlier(e: _Edge, distance: Affine) -> bool:
+    """Whether `distance` ≥ 1 wherever the entry is read: by the ranges of its indices, or by a condition on them."""
+    if at_most(Affine(1), extent(distance, e.ranges, False)):
+        return True
+    for c in e.conditions:
+        gap = distance - c.expression
+        if c.op == "ge" and gap.is_constant and gap.constant >= 1:
+            return True
+    return False

@@ -607,6 +607,10 @@ class SystemWriter:
 
     # ------------------------------------------------------------ reading
 
+    def is_history(self, read: ir.Read, axis: int) -> bool:
+        """Whether an axis of a table is being stepped along with every step kept by itself."""
+        return read.side is None and any(a.history and a.loop.axes.get(read.key) == axis for a in self.active)
+
     def find(self, read: ir.Read, reader: Key, target: tuple[Affine, ...]) -> tuple[Access, dict[int, Affine]]:
         """Where an entry is read from, and the axes that are settled by that."""
         if read.side is not None:

@@ -53,6 +53,14 @@ def subexpressions(node, deep: bool = True) -> Iterator[syntax.Expr]:
             yield c
 
 
+def binders(node) -> Iterator[syntax.Binder]:
+    """All binders in a tree: of loops, of sums, of left-hand sides."""
+    if isinstance(node, syntax.Binder):
+        yield node
+    for c in children(node):
+        yield from binders(c)
+
+
 def free_names(node) -> set[str]:
     """All names in a tree that no reduction inside it binds; names of functions are left out."""
     match node:

@@ -5,6 +5,7 @@ Conditions on indices become ranges and index conditions, and each case holds on
     Linear    Σ coefficient · C's · vector, under sums       (LinComb, readouts, the zero vector)
     Multiply  W @ x                                          (MatMul)
     Pointwise f(vectors; C's)                                (Nonlin, Moment)
+    Declared  drawn from a law                               (vector)
 
 `h[l] := W1 @ x if l == 1 else W[l] @ z[l-1]` over l = 1..L is two cases: l = 1, and l = 2..L.
 """
@@ -55,7 +56,7 @@ class ScalarForm:
     """A function of C's: `expression` with symbols standing for references or reductions over C's."""
 
     expression: sympy.Expr
-    arguments: tuple[tuple[sympy.Symbol, Reference | ScalarReduction], ...]
+    arguments: tuple[tuple[sympy.Symbol, ScalarLeaf], ...]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,16 @@ class ScalarReduction:
     range: Range
     body: ScalarForm
     at: Affine | None = None
+
+
+@dataclass(frozen=True)
+class ScalarChoice:
+    """The value of the branch whose conditions hold (no two do), or 0."""
+
+    branches: tuple[tuple[tuple[Condition, ...], ScalarForm], ...]
+
+
+ScalarLeaf = Reference | ScalarReduction | ScalarChoice
 
 
 @dataclass(frozen=True)
@@ -90,13 +101,18 @@ class Pointwise:
 
 
 @dataclass(frozen=True)
+class Declared:
+    """A vector drawn at random: it is defined by its law alone."""
+
+
+@dataclass(frozen=True)
 class Case:
     """`target` over `binders` where `conditions` hold: the instruction `body`."""
 
     binders: tuple[Range, ...]
     target: tuple[Affine, ...]
     conditions: tuple[Condition, ...]
-    body: Linear | Multiply | Pointwise
+    body: Linear | Multiply | Pointwise | Declared
     span: Span = field(default=syntax.NO_SPAN, compare=False)
 
 
@@ -153,6 +169,9 @@ class CaseReader:
         if name not in self._cases:
             family = self.program.families[name]
             result: list[Case] = []
+            if family.role == "vector":
+                here = tuple(Affine.symbol(r.name) for r in family.ranges)
+                result.append(Case(family.ranges, here, (), Declared(), family.span))
             for clause in family.clauses:
                 scope_ranges = list(clause.loops)
                 for value, conditions in self._branches(clause.value, scope_ranges):
@@ -369,6 +388,9 @@ class CaseReader:
         for symbol, a in s.arguments:
             if isinstance(a, Reference):
                 arguments.append((symbol, self._put(a, mapping)))
+            elif isinstance(a, ScalarChoice):
+                branches = tuple((self._put_conditions(c, mapping), self._put_scalar(f, mapping)) for c, f in a.branches)
+                arguments.append((symbol, ScalarChoice(branches)))
             else:
                 at = a.at and a.at.substitute(mapping)
                 inner = {k: v for k, v in mapping.items() if k != a.range.name}
@@ -396,6 +418,8 @@ class CaseReader:
                 self._put(body.vector, mapping),
                 self._put_conditions(body.conditions, mapping),
             )
+        if isinstance(body, Declared):
+            return body
         return self._put_pointwise(body, mapping)
 
     # -- linear combinations
@@ -489,7 +513,7 @@ class CaseReader:
     # -- scalars and coordinatewise functions
 
     def scalar(self, e: syntax.Expr) -> ScalarForm:
-        arguments: dict[object, tuple[sympy.Symbol, Reference | ScalarReduction]] = {}
+        arguments: dict[object, tuple[sympy.Symbol, ScalarLeaf]] = {}
         expression = self._expression(e, lambda leaf: self._scalar_leaf(leaf, arguments))
         return ScalarForm(expression, tuple(arguments.values()))
 
@@ -514,10 +538,19 @@ class CaseReader:
                     inner = self.scalar(body)
                 at = Affine.symbol(last.name) if kind == "softmax" else None
                 return self._symbol(arguments, ScalarReduction(kind, binding.range, inner, at), kind)
-            case syntax.Guard(value, otherwise):
-                raise ProgramError("`else` inside arithmetic on C's is not supported: assign the value first", e.span)
-            case syntax.Conditional():
-                raise ProgramError("a condition inside arithmetic on C's is not supported: assign each branch", e.span)
+            case syntax.Guard(value, otherwise) if is_zero(otherwise) and isinstance(value, syntax.Name | syntax.Index):
+                inside = self.in_range(self._reference(value))
+                return self._symbol(arguments, ScalarChoice(((inside, self.scalar(value)),)), value.name)
+            case syntax.Guard():
+                raise ProgramError("this `else` inside arithmetic on C's is not supported: assign the value first", e.span)
+            case syntax.Conditional(then, condition, otherwise):
+                branches = [
+                    (tuple(conjunction), self.scalar(branch))
+                    for branch, c in ((then, condition), (otherwise, syntax.Not(condition)))
+                    for conjunction in self.disjunction(c)
+                    if not is_zero(branch)
+                ]
+                return self._symbol(arguments, ScalarChoice(tuple(branches)), "choice")
         return None
 
     def _symbol(self, arguments, leaf, stem: str) -> sympy.Symbol:
@@ -529,7 +562,7 @@ class CaseReader:
 
     def _pointwise(self, e: syntax.Expr, scalar: bool) -> Pointwise:
         vectors: dict[Reference, tuple[sympy.Symbol, Reference]] = {}
-        scalars: dict[object, tuple[sympy.Symbol, Reference | ScalarReduction]] = {}
+        scalars: dict[object, tuple[sympy.Symbol, ScalarLeaf]] = {}
 
         def leaf(x: syntax.Expr):
             match x:

@@ -20,22 +20,27 @@ from tensorprog.program.affine import Affine, Range, map_bound, maximum, minimum
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import growth, nngp_scale
 from tensorprog.program.scope import size_symbol
+from tensorprog.program.substitution import binders
 from tensorprog.program.types import Data, Matrix, Process, Scalar, Vector
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import (
     Case,
     CaseReader,
+    Declared,
     Linear,
     Multiply,
     Pointwise,
     Reference,
+    ScalarChoice,
     ScalarForm,
+    ScalarLeaf,
     ScalarReduction,
     Term,
     substitute_range,
 )
 from tensorprog.theorem.recursion import ONE, ZERO, Condition, Key, Node, add, product
 from tensorprog.theorem.support import Support
+from tensorprog.theorem.transposes import without_transposes
 
 Pairing = tuple[tuple[int, int, int], ...]  # (left axis, right axis, offset): right index = left index + offset
 
@@ -47,7 +52,10 @@ def derive(program: Program) -> ir.Recursion:
 
     Raises ProgramError where the program has no limit, or one that no rule covers.
     """
-    return _Deriver(program).run()
+    try:
+        return _Deriver(without_transposes(program)).run()
+    except ProgramError as error:
+        raise error.located(program.source, program.filename) from None
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class _Deriver:
         self.pending: list[Key] = []
         self.changed = False
         self.zero_mean = self._zero_means()
+        self.index_names = {b.name for s in program.text.statements for b in binders(s)}
 
     # ------------------------------------------------------------ driver
 
@@ -295,11 +304,27 @@ class _Deriver:
             return arguments[0][1]
         return ir.Apply(e, tuple(arguments))
 
-    def _scalar_leaf(self, leaf: Reference | ScalarReduction, side, rename) -> Node:
+    def _scalar_leaf(self, leaf: ScalarLeaf, side, rename) -> Node:
         if isinstance(leaf, Reference):
             return self._read_one(self._put(leaf, rename, side), side)
         mapping = self._mapping(rename, side)
-        fresh = leaf.range.name + ("'" if side == "right" else "") + "_"
+        if isinstance(leaf, ScalarChoice):
+            return add(
+                *(
+                    ir.Where(
+                        tuple(replace(c, expression=c.expression.substitute(mapping)) for c in conditions),
+                        self._scalar(form, side, rename),
+                        ZERO,
+                    )
+                    for conditions, form in leaf.branches
+                )
+            )
+        taken = self.index_names | {x for a in rename.values() for x in a.symbols}
+        fresh = leaf.range.name + "_"
+        while fresh in taken:
+            fresh += "_"
+        if side == "right":
+            fresh += "'"
         r = substitute_range(replace(leaf.range, name=fresh), mapping)
         at = leaf.at.substitute(mapping) if leaf.at is not None else None
         body = self._scalar(leaf.body, side, {**rename, leaf.range.name: Affine.symbol(fresh)})
@@ -367,10 +392,14 @@ class _Deriver:
         values = {size_symbol(s): size_symbol(s + "'") for s in self.program.open_sizes}
 
         def scalar(f: ScalarForm) -> ScalarForm:
-            arguments = tuple(
-                (s, replace(a, body=scalar(a.body)) if isinstance(a, ScalarReduction) else a) for s, a in f.arguments
-            )
-            return ScalarForm(f.expression.xreplace(values), arguments)
+            return ScalarForm(f.expression.xreplace(values), tuple((s, leaf(a)) for s, a in f.arguments))
+
+        def leaf(a: ScalarLeaf) -> ScalarLeaf:
+            if isinstance(a, ScalarReduction):
+                return replace(a, body=scalar(a.body))
+            if isinstance(a, ScalarChoice):
+                return ScalarChoice(tuple((c, scalar(f)) for c, f in a.branches))
+            return a
 
         match body:
             case Linear(terms):
@@ -573,6 +602,12 @@ class _Deriver:
             value = self._matmul(view, left, right, ctx)
             extra.extend(ctx.conditions)
             return value
+        if isinstance(left, Declared) and isinstance(right, Declared):
+            value = self.second(view, me, other, centred, ctx)
+            extra.extend(ctx.conditions)
+            return value
+        if isinstance(left, Declared | Multiply) and isinstance(right, Declared | Multiply):
+            return ZERO
         if isinstance(left, Pointwise) and isinstance(right, Pointwise):
             return self._pointwise_pair(view, left, right, ranges, me, other)
         if isinstance(left, Pointwise):
@@ -671,7 +706,8 @@ class _Deriver:
         scale, tangent = nngp_scale(family.law, family.type, dict(self.program.widths))
         rate = None if not isinstance(tangent, sympy.Expr) else self._at(tangent, family, indices)
         moves = view.stream == "cross" and not family.fixed
-        return ir.LawVariance(family.name, self._at(scale, family, indices), rate, moves)
+        parameter = family.stands_for or family.name
+        return ir.LawVariance(family.name, parameter, self._at(scale, family, indices), rate, moves)
 
     def _inline(self, u: Reference, side: str | None) -> Multiply | None:
         """The MatMul that defines u, a vector of that run, where one assignment does for all indices."""
@@ -810,29 +846,24 @@ class _Deriver:
         if both.exponent != 0 or rest.exponent == 0:
             return law, both if rest.exponent != 0 else rate
         tangent = growth(factor * size_symbol(v.type.width) * v.law.multiplier**2, widths)
-        moved = ir.LawVariance(law.name, both.limit, tangent.limit if tangent.finite else None, law.moves)
+        moved = ir.LawVariance(law.name, law.parameter, both.limit, tangent.limit if tangent.finite else None, law.moves)
         return moved, replace(both, limit=sympy.Integer(1))
 
     # ------------------------------------------------------------ expectations of functions
 
-    def _flatten(self, f: Pointwise, side: str | None, depth: int = 0) -> Pointwise:
+    def _flatten(self, f: Pointwise, side: str | None, ranges, depth: int = 0) -> Pointwise:
         """f, of that run, with every H-var that it reads written out in G-vars."""
         for symbol, r in f.vectors:
             family = self.program.families[r.name]
             if _gaussian(family):
                 continue
-            cases = self.reader.cases(r.name)
-            if len(cases) != 1 or cases[0].conditions or depth > 20:
+            found = self._case_at(r, ranges) if depth <= 20 else None
+            if found is None:
                 raise ProgramError(
                     f"'{r.name}' is itself a function of vectors before it; products of such chains are not derived yet",
                     r.span,
                 )
-            case = cases[0]
-            mapping = {}
-            for t, i in zip(case.target, r.indices, strict=True):
-                if len(t.terms) != 1 or t.terms[0][1] != 1:
-                    raise ProgramError(f"the indices of '{r.name}' are too involved here", r.span)
-                mapping[t.terms[0][0]] = i - t.constant
+            case, mapping = found
             body = self.reader.put(case.body, self._mapping(mapping, side))
             inner = self._as_pointwise(body, r)
             vectors = dict((v, s) for s, v in f.vectors if s != symbol)
@@ -852,9 +883,36 @@ class _Deriver:
             return self._flatten(
                 Pointwise(expression, tuple((s, v) for v, s in vectors.items()), tuple(scalars.items())),
                 side,
+                ranges,
                 depth + 1,
             )
         return f
+
+    def _case_at(self, r: Reference, ranges: dict[str, Range]) -> tuple[Case, dict[str, Affine]] | None:
+        """The one case that defines a member of a family, with its indices solved for; None where it depends."""
+        chosen = None
+        for case in self.reader.cases(r.name):
+            own = {x.name: x for x in case.binders}
+            mapping: dict[str, Affine] = {}
+            conditions = list(case.conditions)
+            for t, i in zip(case.target, r.indices, strict=True):
+                if len(t.terms) == 1 and t.terms[0][1] == 1 and t.terms[0][0] in own and t.terms[0][0] not in mapping:
+                    mapping[t.terms[0][0]] = i - t.constant
+                elif t.terms:
+                    return None
+                else:
+                    conditions.append(Condition("eq", i - t))
+            for name, value in mapping.items():
+                for bound, sign in ((own[name].low, 1), (own[name].high, -1)):
+                    if isinstance(bound, Affine):
+                        conditions.append(Condition("ge", (value - bound.substitute(mapping)) * sign))
+            verdicts = [self.reader.certain(self._solve(c, mapping), ranges) for c in conditions]
+            if any(v is False for v in verdicts):
+                continue
+            if chosen is not None or any(v is None for v in verdicts):
+                return None if len(self.reader.cases(r.name)) > 1 else (case, mapping)
+            chosen = case, mapping
+        return chosen
 
     def _as_pointwise(self, body, r: Reference) -> Pointwise:
         if isinstance(body, Pointwise):
@@ -892,7 +950,7 @@ class _Deriver:
 
     def _expectation(self, f: Pointwise, view: _View, ranges, case: Case) -> Node:
         """E f(Z^x, …) in one run."""
-        f = self._flatten(f, view.left)
+        f = self._flatten(f, view.left, ranges)
         vectors = [(s, r) for s, r in f.vectors if s in f.expression.free_symbols]
         scalars = self._scalars_of(f, view.left)
         if not vectors:
@@ -905,7 +963,7 @@ class _Deriver:
 
     def _pointwise_pair(self, view: _View, f: Pointwise, g: Pointwise, ranges, me: Reference, other: Reference) -> Node:
         """E f(Z) g(Z')."""
-        f, g = self._flatten(f, view.left), self._flatten(g, view.right)
+        f, g = self._flatten(f, view.left, ranges), self._flatten(g, view.right, ranges)
         lefts = [(s, r) for s, r in f.vectors if s in f.expression.free_symbols]
         rights = [(s, r) for s, r in g.vectors if s in g.expression.free_symbols]
         sf, sg = self._scalars_of(f, view.left), self._scalars_of(g, view.right)
@@ -979,7 +1037,7 @@ class _Deriver:
     def _stein(self, view: _View, f: Pointwise, g: Reference, ranges, me: Reference, side: str) -> Node:
         """E f(Z) Z^g = Σ_i E ∂_i f(Z) · Cov(Z_i, Z^g) + E f(Z) · E Z^g, for a G-var g on the other side."""
         run = view.left if side == "left" else view.right
-        f = self._flatten(f, run)
+        f = self._flatten(f, run, ranges)
         inner_view = view.within(side)
         vectors = [(s, r) for s, r in f.vectors if s in f.expression.free_symbols]
         total = []

@@ -35,7 +35,7 @@ from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import nngp_scale
 from tensorprog.program.passes.bp_like import bp_like
 from tensorprog.program.scope import Binding, Scope
-from tensorprog.program.substitution import free_names, rename, subexpressions
+from tensorprog.program.substitution import binders, free_names, rename, subexpressions
 from tensorprog.program.transposes import Use, declared_weight, matrix_uses
 from tensorprog.program.types import Matrix, Vector
 from tensorprog.program.typing import is_zero
@@ -68,7 +68,7 @@ class _Pass:
         self.fresh: dict[str, str] = {}
         # The aliases of transposes go, so that their names are free for the fresh matrices.
         self.taken = {f.name for f in p.families.values() if f.transpose_of is None} | {x.name for x in p.parameters} | set(p.widths) | set(p.features)
-        self.taken |= {b.name for s in _all(p.text.statements) for b in _binders(s)} | set(p.functions)
+        self.taken |= {b.name for s in p.text.statements for b in binders(s)} | set(p.functions)
         self.scope = Scope(
             parameters={x.name: x for x in p.parameters},
             widths=dict(p.widths),
@@ -295,7 +295,7 @@ class _Pass:
         name = self.pairs[s.name, g]
         family = self.program.families[g]
         here = _here(s.indices)
-        axes = self._fresh_binders(family, free_names(s.value) | _names_in(s.indices))
+        axes = self._fresh_binders(family, _all_names(s.value) | _names_in(s.indices))
         at = tuple(syntax.Name(b.name) for b in axes)
         z_indices = z.indices if isinstance(z, syntax.Index) else ()
         if z.name == g and g not in self.hats:
@@ -425,7 +425,7 @@ class _Pass:
     def _derivative(self, s: syntax.Assignment, g: str, name: str) -> syntax.Assignment:
         """∂y/∂ĝ beside the assignment of y."""
         family = self.program.families[g]
-        axes = self._fresh_binders(family, free_names(s.value) | _names_in(s.indices))
+        axes = self._fresh_binders(family, _all_names(s.value) | _names_in(s.indices))
         at = tuple(syntax.Name(b.name) for b in axes)
 
         def direction(e: syntax.Expr) -> syntax.Expr | None:
@@ -544,30 +544,14 @@ def _names_in(indices) -> set[str]:
     return {i.name for i in indices if isinstance(i, syntax.Binder)}
 
 
+def _all_names(e) -> set[str]:
+    """Every name in a tree, bound or free: a new index under any of them would be captured or capture."""
+    return free_names(e) | {b.name for b in binders(e)}
+
+
 def _index(name: str, indices) -> syntax.Name | syntax.Index:
     return syntax.Index(name, tuple(indices)) if indices else syntax.Name(name)
 
 
 def _is_vector(program: Program, name: str) -> bool:
     return name in program.families and isinstance(program.families[name].type, Vector)
-
-
-def _all(statements):
-    for s in statements:
-        yield s
-        if isinstance(s, syntax.For):
-            yield from _all(s.body)
-
-
-def _binders(s):
-    for node in _walk(s):
-        if isinstance(node, syntax.Binder):
-            yield node
-
-
-def _walk(node):
-    from tensorprog.program.substitution import children
-
-    yield node
-    for c in children(node):
-        yield from _walk(c)

@@ -38,7 +38,7 @@ LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(16)
 REACH = 9.5  # e^{-REACH²/2} is 2.5e-20
 
 
-def panels(breaks: np.ndarray, pieces: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def panels(breaks: np.ndarray, pieces: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of a composite Gauss-Legendre rule that is split at the breaks, (..., number of breaks)."""
     steps = np.linspace(0, 1, pieces + 1)
     low, high = breaks[..., :-1, None], breaks[..., 1:, None]
@@ -80,6 +80,7 @@ def expectation(f, g, p, q, k, mu=0.0, nu=0.0):
     width = 6 * spread / abs(slope) if slope else 0.0
     around = [*crossings, crossings[1] - width, crossings[1] + width]
     a, outer = panels(np.sort([-REACH, *np.clip(around, -REACH, REACH), REACH]))
+    a, outer = a[outer > 0], outer[outer > 0]
     kink = np.clip(-(nu + slope * a) / spread, -REACH, REACH)
     b, inner = panels(np.stack([np.full_like(a, -REACH), kink, np.full_like(a, REACH)], axis=-1))
     w = nu + slope * a[:, None] + spread * b

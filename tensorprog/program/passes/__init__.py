@@ -1,1 +1,1 @@
-"""Passes: functions Program → Program, or Program → report, one to a module."""
+"""Passes from programs to programs."""
