@@ -108,8 +108,10 @@ class _Names:
         return t.size
 
     def law(self, node: ir.LawVariance) -> str:
-        self.used_laws[node.name] = node
-        return f"s_{identifier(node.name)}"
+        """The variable of a law: s_W in one copy of the parameters, s_W_12 between two that may differ."""
+        name = f"s_{identifier(node.name)}" + ("_12" if node.moves else "")
+        self.used_laws[name] = node
+        return name
 
     def describe(self, t: Table) -> str:
         axes = ", ".join(str(a.range) for a in t.axes)
@@ -288,7 +290,7 @@ def _run_source(recursion: Recursion, definitions, handed: Sequence[Key]):
         '    """What one input of the program alone determines, for N inputs at once: variances, means, C\'s."""',
     ]
     lines += _unpack_inputs(program, names, (("inputs", "", ""),)) + _unpack_reals(program)
-    lines += _law_lines(names, moves=False)
+    lines += _law_lines(names)
     lines += writer.lines
     results = []
     for key in handed:
@@ -346,15 +348,15 @@ def _unpack_reals(program: Program) -> list[str]:
     return [f"    {identifier(r)} = jnp.asarray(params[{r!r}], dtype)" for r in program.reals]
 
 
-def _law_lines(names: _Names, moves: bool) -> list[str]:
+def _law_lines(names: _Names) -> list[str]:
     lines = []
-    for law in names.used_laws.values():
+    for name, law in names.used_laws.items():
         scale = functions.jax_code(law.scale, {s: names.scalar(s, {}) for s in law.scale.free_symbols})
-        if moves and law.moves and law.tangent is not None:
+        if law.moves and law.tangent is not None:
             tangent = functions.jax_code(law.tangent, {s: names.scalar(s, {}) for s in law.tangent.free_symbols})
             factor = f" * {tangent}" if law.tangent.is_Symbol or law.tangent.is_Integer else f" * ({tangent})"
             scale += f" + move[{law.parameter!r}]" + ("" if law.tangent == 1 else factor)
-        lines.append(f"    s_{identifier(law.name)} = {scale}")
+        lines.append(f"    {name} = {scale}")
     return lines
 
 
@@ -393,7 +395,7 @@ def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_n
         '    is its part of the NTK."""',
         *unpack,
         *_unpack_reals(program),
-        *_law_lines(names, moves=True),
+        *_law_lines(names),
         *writer.lines,
     ]
     access = writer.access[recursion.output]

@@ -29,7 +29,7 @@ from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
 from tensorprog.program.build import coordinatewise
 from tensorprog.program.ir import Family, Program
-from tensorprog.program.scope import Scope
+from tensorprog.program.scope import CONSTANTS, Scope
 from tensorprog.program.substitution import free_names, subexpressions
 from tensorprog.program.transposes import declared_weight, matrix_uses
 from tensorprog.program.types import Process, Scalar, Vector
@@ -47,10 +47,10 @@ from tensorprog.theorem.cases import (
 )
 
 MOST_VECTORS = 12
-"""With that many vectors of mean zero all sets of them are tried; with more, single ones, all of them, and greedily."""
+"""Up to that many families of vectors of mean zero all sets are tried; with more, only some."""
 
 MOST_EXPLAINED = 6
-"""The same, where a set is sought that fails least."""
+"""The same, where the set is sought that fails least."""
 
 
 @dataclass(frozen=True)
@@ -431,10 +431,11 @@ class _Parities:
 
     def _leaves(self, e: syntax.Expr) -> Iterator[syntax.Expr]:
         match e:
-            case syntax.Name(name) | syntax.Index(name):
-                if name in self.reading.program.families:
-                    yield e
-            case syntax.Reduction() | syntax.Conditional() | syntax.Guard():
+            case syntax.Name(name):
+                scope = self.reading.scope
+                if name not in (*scope.parameters, *scope.widths, *scope.features, *CONSTANTS):
+                    yield e  # a variable, or an index, which is a constant
+            case syntax.Index() | syntax.Reduction() | syntax.Conditional() | syntax.Guard():
                 yield e
             case _:
                 for s in subexpressions(e, deep=False):
@@ -490,22 +491,37 @@ class _Search:
         return self._parities[key]
 
     def witnesses(self, names: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The smallest set among these that will do."""
+        """The smallest set among these that will do; where they are many, one that will do."""
+        reached = frozenset().union(*self.reach.values())
+        names = tuple(name for name in names if name in reached)
         if len(names) <= MOST_VECTORS:
             return next((c for c in _subsets(names) if self._serves(c)), None)
-        singles = [(name,) for name in names]
-        for chosen in (*singles, names):
-            if self._serves(chosen):
-                return chosen
-        chosen = min(singles, key=self._broken)
-        while True:
+        for pool in self._untouched(names):
+            tried = _subsets(pool) if len(pool) <= MOST_VECTORS else [*((name,) for name in pool), pool]
+            found = next((c for c in tried if self._serves(c)), None)
+            if found is not None:
+                return found
+        return self._grown(names)
+
+    def _untouched(self, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        """The vectors that no operand of a plain matrix depends on; then the same for the transposes."""
+        for transposed in (False, True):
+            touched = frozenset().union(*(self.reach[u] for u in self.uses if u.transposed == transposed))
+            yield tuple(name for name in names if name not in touched)
+
+    def _grown(self, names: tuple[str, ...]) -> tuple[str, ...] | None:
+        """A set that will do, found by adding the vector that mends most, one at a time."""
+        chosen: tuple[str, ...] = ()
+        least = len(self.uses) + 1
+        while len(chosen) < len(names):
             larger = [tuple(n for n in names if n in chosen or n == name) for name in names if name not in chosen]
-            best = min(larger, key=self._broken, default=chosen)
-            if self._broken(best) >= self._broken(chosen):
+            best = min(larger, key=self._broken)
+            if self._broken(best) >= least:
                 return None
-            chosen = best
-            if self._serves(chosen):
+            chosen, least = best, self._broken(best)
+            if not least:
                 return chosen
+        return None
 
     def _serves(self, chosen: tuple[str, ...]) -> bool:
         return self._reaches(frozenset(chosen)) and not self._broken(chosen)

@@ -53,13 +53,13 @@ def derive(program: Program) -> ir.Recursion:
     Raises ProgramError where the program has no limit, or one that no rule covers.
     """
     try:
-        return _Deriver(without_transposes(program)).run()
+        return Deriver(without_transposes(program)).run()
     except ProgramError as error:
         raise error.located(program.source, program.filename) from None
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """From where tables are looked at: the stream of the pair at hand, and whose runs its two sides are.
 
     Inside a run: ("self", None, None). In the cross stream: ("cross", "left", "right"), and its variances are
@@ -70,13 +70,13 @@ class _View:
     left: str | None
     right: str | None
 
-    def within(self, side: str) -> _View:
+    def within(self, side: str) -> View:
         run = self.left if side == "left" else self.right
-        return _View("self", run, run)
+        return View("self", run, run)
 
 
 @dataclass
-class _Context:
+class Context:
     """What gathers around a product: the sums and conditions it stands under, and the ranges of all its indices."""
 
     ranges: dict[str, Range]
@@ -88,7 +88,7 @@ class _Context:
         return {**self.ranges, **self.sums}
 
 
-class _Deriver:
+class Deriver:
     def __init__(self, program: Program):
         self.program = program
         self.reader = CaseReader(program)
@@ -234,12 +234,12 @@ class _Deriver:
         return ir.Table(key, axes, tuple(clauses))
 
     def _mean_of(self, case: Case, ranges: dict[str, Range]) -> Node:
-        view = _View("self", None, None)
+        view = View("self", None, None)
         match case.body:
             case Linear(terms):
                 total = []
                 for t in terms:
-                    ctx = _Context(ranges, {r.name: r for r in t.sums}, list(t.conditions))
+                    ctx = Context(ranges, {r.name: r for r in t.sums}, list(t.conditions))
                     inner = ONE if t.vector is None else self.mean(t.vector, None, ctx.all_ranges())
                     total.append(self._gather(ctx, [self._coefficient(t, None, {}), inner]))
                 return add(*total)
@@ -265,7 +265,7 @@ class _Deriver:
         if not body.vectors:
             forms = dict(body.scalars)
             return self._apply(body.expression, forms, None, {})
-        view = _View("self", None, None)
+        view = View("self", None, None)
         symbols = [s for s, _ in body.vectors]
         references = dict(body.vectors)
         polynomial = body.expression.expand().as_poly(*symbols) if body.expression.is_polynomial(*symbols) else None
@@ -281,7 +281,7 @@ class _Deriver:
             if len(used) == 1:
                 total.append(product(factor, self.mean(references[used[0]], None, ranges)))
                 continue
-            ctx = _Context(ranges)
+            ctx = Context(ranges)
             inner = self.second(view, references[used[0]], references[used[1]], False, ctx)
             total.append(self._gather(ctx, [factor, inner]))
         return add(*total)
@@ -423,7 +423,7 @@ class _Deriver:
         left, right = key.families if len(key.families) == 2 else key.families * 2
         pairing = self.pairings.get(key, ())
         cross = key.stream == "cross"
-        view = _View("cross", "left", "right") if cross else _View("self", None, None)
+        view = View("cross", "left", "right") if cross else View("self", None, None)
         f, g = self.program.families[left], self.program.families[right]
         axes = self._axes(f, g, pairing, cross)
         if key.kind == ir.GRAM:
@@ -436,7 +436,7 @@ class _Deriver:
                     clauses.append(clause)
         return ir.Table(key, axes, tuple(clauses))
 
-    def _gram(self, key: Key, view: _View, axes: tuple[ir.Axis, ...]) -> ir.Clause:
+    def _gram(self, key: Key, view: View, axes: tuple[ir.Axis, ...]) -> ir.Clause:
         """<x, x'>/d over all axes of a table of inner products of data."""
         indices: tuple[dict[int, Affine], dict[int, Affine]] = ({}, {})
         for a in axes:
@@ -482,7 +482,7 @@ class _Deriver:
         axes += [primed(k) for k in right]
         return tuple(axes)
 
-    def _pair_clause(self, key: Key, view: _View, c: Case, d: Case, pairing: Pairing) -> ir.Clause | None:
+    def _pair_clause(self, key: Key, view: View, c: Case, d: Case, pairing: Pairing) -> ir.Clause | None:
         ranges = {r.name: r for r in (*c.binders, *d.binders)}
         conditions = [*c.conditions, *d.conditions]
         solved: dict[str, Affine] = {}
@@ -597,7 +597,7 @@ class _Deriver:
             return add(
                 *(self._bilinear(view, s, t, centred, ranges) for s in lefts for t in rights)
             )
-        ctx = _Context(ranges)
+        ctx = Context(ranges)
         if isinstance(left, Multiply) and isinstance(right, Multiply):
             value = self._matmul(view, left, right, ctx)
             extra.extend(ctx.conditions)
@@ -614,11 +614,11 @@ class _Deriver:
             return self._stein(view, left, other, ranges, me, "left")
         return self._stein(view, right, me, ranges, other, "right")
 
-    def _bilinear(self, view: _View, s: Term, t: Term, centred: bool, ranges) -> Node:
+    def _bilinear(self, view: View, s: Term, t: Term, centred: bool, ranges) -> Node:
         """One term of the first sum against one of the second."""
         if centred and (s.vector is None or t.vector is None):
             return ZERO
-        ctx = _Context(dict(ranges), {r.name: r for r in (*s.sums, *t.sums)}, [*s.conditions, *t.conditions])
+        ctx = Context(dict(ranges), {r.name: r for r in (*s.sums, *t.sums)}, [*s.conditions, *t.conditions])
         if s.vector is None and t.vector is None:
             inner = ONE
         elif s.vector is None:
@@ -640,7 +640,7 @@ class _Deriver:
         node = self._scalar(form, "inside", {})
         return _with_side(node, side)
 
-    def _gather(self, ctx: _Context, factors: list[Node]) -> Node:
+    def _gather(self, ctx: Context, factors: list[Node]) -> Node:
         """The product under the sums and conditions that are left of a context."""
         conditions = self._settle_conditions(ctx.conditions, ctx.all_ranges())
         if conditions is None:
@@ -654,7 +654,7 @@ class _Deriver:
         rest = [x for x in factors if x not in constants]
         return product(*constants, ir.Sum(tuple(ctx.sums.values()), tuple(conditions), product(*rest)))
 
-    def second(self, view: _View, u: Reference, w: Reference, centred: bool, ctx: _Context) -> Node:
+    def second(self, view: View, u: Reference, w: Reference, centred: bool, ctx: Context) -> Node:
         """E Z^u Z^w, or their covariance where both are G-vars and `centred`."""
         u, w = self._solved(u, ctx), self._solved(w, ctx)
         f, g = self.program.families[u.name], self.program.families[w.name]
@@ -678,7 +678,7 @@ class _Deriver:
             return self._read_pair(ir.MOMENT, view, u, w)
         return add(covariance, means)
 
-    def _covariance(self, view: _View, u: Reference, w: Reference, ctx: _Context) -> Node:
+    def _covariance(self, view: View, u: Reference, w: Reference, ctx: Context) -> Node:
         f, g = self.program.families[u.name], self.program.families[w.name]
         if f.role == "vector" and g.role == "vector":
             if f.name != g.name or not self._same_indices(u.indices, w.indices, ctx):
@@ -689,7 +689,7 @@ class _Deriver:
             return self._matmul(view, a, b, ctx)
         return self._read_pair(ir.COVARIANCE, view, u, w)
 
-    def _same_indices(self, e: tuple[Affine, ...], f: tuple[Affine, ...], ctx: _Context) -> bool:
+    def _same_indices(self, e: tuple[Affine, ...], f: tuple[Affine, ...], ctx: Context) -> bool:
         """Set two members of a random family equal: solve for summed indices, and keep conditions on the others."""
         for x, y in zip(e, f, strict=True):
             x, y = x.substitute(ctx.solved), y.substitute(ctx.solved)
@@ -701,7 +701,7 @@ class _Deriver:
         ctx.conditions[:] = conditions
         return True
 
-    def _law(self, family: Family, view: _View, indices: tuple[Affine, ...]) -> Node:
+    def _law(self, family: Family, view: View, indices: tuple[Affine, ...]) -> Node:
         assert family.law is not None
         scale, tangent = nngp_scale(family.law, family.type, dict(self.program.widths))
         rate = None if not isinstance(tangent, sympy.Expr) else self._at(tangent, family, indices)
@@ -725,7 +725,7 @@ class _Deriver:
         assert isinstance(body, Multiply)
         return body
 
-    def _matmul(self, view: _View, a: Multiply, b: Multiply, ctx: _Context) -> Node:
+    def _matmul(self, view: View, a: Multiply, b: Multiply, ctx: Context) -> Node:
         """s_W E Z^x Z^x' for W @ x and W @ x', zero for different matrices."""
         w, transposed = self.reader.matrix(a.matrix)
         w2, transposed2 = self.reader.matrix(b.matrix)
@@ -749,10 +749,10 @@ class _Deriver:
             return product(law, self._read_pair(ir.GRAM, view, x, y))
         return product(law, self.second(view, x, y, False, ctx))
 
-    def _solved(self, r: Reference, ctx: _Context) -> Reference:
+    def _solved(self, r: Reference, ctx: Context) -> Reference:
         return replace(r, indices=tuple(i.substitute(ctx.solved) for i in r.indices))
 
-    def _read_pair(self, kind: str, view: _View, u: Reference, w: Reference) -> Node:
+    def _read_pair(self, kind: str, view: View, u: Reference, w: Reference) -> Node:
         """An entry of a table of second moments; a table of one run with itself is kept once for (u, w) and (w, u)."""
         if view.stream == "self" and u.name == w.name and u.indices == w.indices:
             # A variance: a table of its own, on the diagonal, which asks for no other entries to be known.
@@ -795,7 +795,7 @@ class _Deriver:
                     break
         return tuple(result)
 
-    def _readouts(self, view: _View, left: Linear, right: Linear, ranges, me: Reference) -> Node:
+    def _readouts(self, view: View, left: Linear, right: Linear, ranges, me: Reference) -> Node:
         """E y y' = Σ lim n·(factor)²·multiplier²·variance · E Z^x Z^x'."""
         total = []
         for s in left.terms:
@@ -804,7 +804,7 @@ class _Deriver:
                     raise ProgramError("an output is a readout v.T @ x / sqrt(n)", me.span)
                 if s.readout.name != t.readout.name:
                     continue
-                ctx = _Context(dict(ranges), {r.name: r for r in (*s.sums, *t.sums)}, [*s.conditions, *t.conditions])
+                ctx = Context(dict(ranges), {r.name: r for r in (*s.sums, *t.sums)}, [*s.conditions, *t.conditions])
                 if not self._same_indices(s.readout.indices, t.readout.indices, ctx):
                     continue
                 v = self.program.families[s.readout.name]
@@ -935,9 +935,9 @@ class _Deriver:
             return Pointwise(expression, tuple((s, v) for v, s in vectors.items()), tuple(scalars))
         raise ProgramError(f"'{r.name}' sums over an index; functions of such H-vars are not derived yet", r.span)
 
-    def _variance(self, u: Reference, side: str, view: _View, ranges) -> Node:
+    def _variance(self, u: Reference, side: str, view: View, ranges) -> Node:
         inner = view.within(side)
-        return self.second(inner, u, u, True, _Context(dict(ranges)))
+        return self.second(inner, u, u, True, Context(dict(ranges)))
 
     def _mean_or_none(self, u: Reference, side: str | None, ranges) -> Node | None:
         m = self.mean(u, side, ranges)
@@ -948,7 +948,7 @@ class _Deriver:
             (s, self._scalar_plain(form, side)) for s, form in f.scalars if s in f.expression.free_symbols
         )
 
-    def _expectation(self, f: Pointwise, view: _View, ranges, case: Case) -> Node:
+    def _expectation(self, f: Pointwise, view: View, ranges, case: Case) -> Node:
         """E f(Z^x, …) in one run."""
         f = self._flatten(f, view.left, ranges)
         vectors = [(s, r) for s, r in f.vectors if s in f.expression.free_symbols]
@@ -961,7 +961,7 @@ class _Deriver:
             return ir.SingleExpectation(f.expression, z, q, self._mean_or_none(r, view.left, ranges), scalars)
         return self._joint(f.expression, vectors, scalars, sympy.Integer(1), [], (), view, ranges, case.span)
 
-    def _pointwise_pair(self, view: _View, f: Pointwise, g: Pointwise, ranges, me: Reference, other: Reference) -> Node:
+    def _pointwise_pair(self, view: View, f: Pointwise, g: Pointwise, ranges, me: Reference, other: Reference) -> Node:
         """E f(Z) g(Z')."""
         f, g = self._flatten(f, view.left, ranges), self._flatten(g, view.right, ranges)
         lefts = [(s, r) for s, r in f.vectors if s in f.expression.free_symbols]
@@ -975,7 +975,7 @@ class _Deriver:
             clash = {s: sympy.Symbol(s.name + "'", real=True) for s, _ in sg}
             g = replace(g, expression=g.expression.xreplace(clash))
             sg = tuple((clash[s], n) for s, n in sg)
-            ctx = _Context(dict(ranges))
+            ctx = Context(dict(ranges))
             k = self.second(view, u, v, True, ctx)
             k = self._gather(ctx, [k])
             return ir.PairExpectation(
@@ -1007,7 +1007,7 @@ class _Deriver:
                 conditions.append(Condition("eq", difference))
         return tuple(conditions)
 
-    def _joint(self, f, lefts, sf, g, rights, sg, view: _View, ranges, span) -> Node:
+    def _joint(self, f, lefts, sf, g, rights, sg, view: View, ranges, span) -> Node:
         if len(lefts) + len(rights) > MAX_GAUSSIANS:
             raise ProgramError(
                 f"this product depends on {len(lefts) + len(rights)} Gaussians at once; "
@@ -1022,7 +1022,7 @@ class _Deriver:
                     inner, first, second = view.within(s), u, v
                 else:
                     inner, first, second = view, v, u
-                ctx = _Context(dict(ranges))
+                ctx = Context(dict(ranges))
                 value = self.second(inner, first, second, True, ctx)
                 covariance.append(self._gather(ctx, [value]))
         means = tuple(
@@ -1034,7 +1034,7 @@ class _Deriver:
         sg = tuple((swap[s], n) for s, n in sg)
         return ir.JointExpectation(f, g.xreplace(swap), zs, ws, tuple(covariance), means, sf, sg)
 
-    def _stein(self, view: _View, f: Pointwise, g: Reference, ranges, me: Reference, side: str) -> Node:
+    def _stein(self, view: View, f: Pointwise, g: Reference, ranges, me: Reference, side: str) -> Node:
         """E f(Z) Z^g = Σ_i E ∂_i f(Z) · Cov(Z_i, Z^g) + E f(Z) · E Z^g, for a G-var g on the other side."""
         run = view.left if side == "left" else view.right
         f = self._flatten(f, run, ranges)
@@ -1043,7 +1043,7 @@ class _Deriver:
         total = []
         placeholder = Case((), (), (), f, me.span)
         for s, r in vectors:
-            ctx = _Context(dict(ranges))
+            ctx = Context(dict(ranges))
             first, second = (r, g) if side == "left" else (g, r)
             covariance = self._gather(ctx, [self.second(view, first, second, True, ctx)])
             if ir.is_zero(covariance):

@@ -17,13 +17,15 @@ def is_number(e: Expr, value: int) -> bool:
 
 
 def add(a: Expr, b: Expr) -> Expr:
-    """a + b: `x + -y` is x - y."""
+    """a + b: `x + -y` and `-y + x` are x - y."""
     if is_number(a, 0):
         return b
     if is_number(b, 0):
         return a
     if isinstance(b, Negate):
         return subtract(a, b.operand)
+    if isinstance(a, Negate):
+        return subtract(b, a.operand)
     return Binary("+", a, b)
 
 
@@ -44,7 +46,7 @@ def negate(a: Expr) -> Expr:
 
 
 def multiply(a: Expr, b: Expr) -> Expr:
-    """a * b, with a sign taken outside."""
+    """a * b, with a sign taken outside, and factors from the left: `a * (b * c)` is (a * b) * c."""
     if is_number(a, 0) or is_number(b, 0):
         return ZERO
     if isinstance(a, Negate):
@@ -53,7 +55,11 @@ def multiply(a: Expr, b: Expr) -> Expr:
         return negate(multiply(a, b.operand))
     if is_number(a, 1):
         return b
-    return a if is_number(b, 1) else Binary("*", a, b)
+    if is_number(b, 1):
+        return a
+    if isinstance(b, Binary) and b.op in "*/" and len(b.op) == 1:
+        return Binary(b.op, multiply(a, b.left), b.right)
+    return Binary("*", a, b)
 
 
 def divide(a: Expr, b: Expr) -> Expr:

@@ -68,8 +68,8 @@ def derivative(e: Expr, by: Expr) -> Expr:
         case Conditional(then, condition, otherwise):
             a, b = derivative(then, by), derivative(otherwise, by)
             return ZERO if is_number(a, 0) and is_number(b, 0) else replace(e, then=a, condition=condition, otherwise=b)
-        case Guard(value, otherwise):
-            return replace(e, value=derivative(value, by), otherwise=derivative(otherwise, by))
+        case Guard():
+            return ZERO  # a guarded reference is one of its own, other than the reference inside
         case Call(name, (first, second, third, *more)) if name in _VARIADIC:
             rest = Call(name, (second, third, *more), span=e.span)
             return derivative(Call(name, (first, rest), span=e.span), by)
@@ -118,10 +118,11 @@ def _check_keywords(name: str, keywords, by: Expr) -> None:
             raise ProgramError(f"the derivative of {name} by its argument '{k}' is not supported", v.span)
 
 
-def references(e: Expr) -> list[Name | Index]:
-    """The references in a coordinatewise expression, in the order of the text, each once."""
-    found: dict[Name | Index, None] = {}
-    for s in subexpressions(e):
-        if isinstance(s, Name | Index):
-            found[s] = None
+def references(e: Expr) -> list[Expr]:
+    """The references in a coordinatewise expression, guarded or not, in the order of the text, each once."""
+    if isinstance(e, Name | Index | Guard):
+        return [e]
+    found: dict[Expr, None] = {}
+    for s in subexpressions(e, deep=False):
+        found.update(dict.fromkeys(references(s)))
     return list(found)
