@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import sympy
 
@@ -61,5 +61,25 @@ def scalar_tuple(side: Side, codes: Scalars) -> str:
     missing = [symbol.name for symbol in side.scalars if symbol not in codes]
     if missing:
         raise ValueError(f"no code is given for the scalars {', '.join(missing)}")
-    values = [codes[symbol] for symbol in side.scalars]
+    return tuple_code(codes[symbol] for symbol in side.scalars)
+
+
+def tuple_code(codes: Iterable[str]) -> str:
+    """Source of a tuple."""
+    values = list(codes)
     return f"({values[0]},)" if len(values) == 1 else f"({', '.join(values)})"
+
+
+def several_source(
+    name: str,
+    expr: sympy.Expr,
+    variables: Sequence[sympy.Symbol],
+    scalars: Sequence[sympy.Symbol],
+    other: sympy.Expr | None = None,
+) -> str:
+    """`def name(*variables, *scalars)` for an expression, or its product with another, of several variables."""
+    names = {x: f"x{i}" for i, x in enumerate(variables)}
+    names.update({s: f"scalar{i}" for i, s in enumerate(scalars)})
+    body = " * ".join(f"({functions.jax_code(part, names)})" for part in (expr, other) if part is not None)
+    zero = "".join(f" + 0 * {names[x]}" for x in variables)
+    return f"def {name}({', '.join(names.values())}):\n    return {body}{zero}\n"

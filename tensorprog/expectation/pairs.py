@@ -44,6 +44,13 @@ def plan_pair(
     return _rules.first_plan(Request(_side(f, z, mean_f), _side(g, w, mean_g), prefix))
 
 
+def plan_quick_pair(
+    f: sympy.Expr, g: sympy.Expr, z: sympy.Symbol, w: sympy.Symbol, means: tuple[bool, bool], prefix: str
+) -> Plan:
+    """As plan_pair, for use at every node of another quadrature."""
+    return _rules.first_plan(Request(_side(f, z, means[0]), _side(g, w, means[1]), prefix, quick=True))
+
+
 def plan_mean(f: sympy.Expr, z: sympy.Symbol, *, mean: bool = False, prefix: str = "phi") -> MeanPlan:
     """How to compute E f(z) for a Gaussian z; see plan_pair."""
     side = _side(f, z, mean)
@@ -53,13 +60,13 @@ def plan_mean(f: sympy.Expr, z: sympy.Symbol, *, mean: bool = False, prefix: str
     facts = functions.facts(side.expr, z)
     definitions = [function_source(prefix, side)]
     if facts.smooth:
-        rule, name, modules = "trapezoid_mean", "trapezoidal rule", ("mean",)
+        rule, name, modules = "trapezoid_mean", "trapezoidal rule", ["mean"]
     else:
         definitions.append(kinks_source(f"{prefix}_kinks", side, facts.kinks + facts.jumps))
-        rule, name, modules = f"split_mean({prefix}_kinks)", "split quadrature", ("mean", "split")
+        rule, name, modules = f"split_mean({prefix}_kinks)", "split quadrature", ["mean", "split"]
     accuracy = "1e-9 for variances up to 100 (float64); 1e-6 in float32"
 
     def call(p, mu, scalars):
         return f"gaussian_mean({rule}, {facts.continuity}, {prefix}, {p}, {mu or '0.0'}, {scalar_tuple(side, scalars)})"
 
-    return MeanPlan(name, accuracy, tuple(definitions), modules, call)
+    return MeanPlan(name, accuracy, tuple(definitions), tuple(modules), call)

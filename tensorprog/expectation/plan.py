@@ -90,3 +90,5 @@ class Request:
     f: Side
     g: Side
     prefix: str
+    quick: bool = False
+    """Whether the expectation is taken at every node of another quadrature, where coarser rules must do."""

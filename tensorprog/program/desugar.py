@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
-from tensorprog.program.affine import Affine, Range, extent
+from tensorprog.program.affine import Affine, Range, extent, maximum, minimum
 from tensorprog.program.scope import Binding, Scope
 from tensorprog.program.substitution import free_names, rename, subexpressions
 from tensorprog.program.typing import infer, is_zero, readout_type
@@ -30,9 +30,11 @@ ZERO = syntax.Number("0")
 class _Place:
     """Where the assignment in hand stands: the loops around it, and the binders of its own."""
 
+    target: syntax.Assignment
     loops: list[syntax.Binder]
     local: list[syntax.Binder] = field(default_factory=list)
     conditions: list[syntax.Condition] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Desugarer:
     _shared: dict[tuple[int, str], str] = field(default_factory=dict)
     _beside: dict[str, list[tuple[str, syntax.Expr]]] = field(default_factory=dict)
     _beside_names: dict[tuple[str, str], str] = field(default_factory=dict)
+    _of_kind: dict[tuple, list[str]] = field(default_factory=dict)
     _block: int = 0
     _blocks: int = 0
 
@@ -69,7 +72,7 @@ class Desugarer:
         for s in statements:
             match s:
                 case syntax.Assignment():
-                    result += self._assignment(s, _Place(list(loops)))
+                    result += self._assignment(s, _Place(s, list(loops)))
                 case syntax.For(binders, body):
                     with self.scope.bound([]):
                         for b in binders:
@@ -84,10 +87,10 @@ class Desugarer:
 
     def _assignment(self, s: syntax.Assignment, place: _Place) -> list[syntax.Statement]:
         self._before = []
-        place.local = [i for i in s.indices if isinstance(i, syntax.Binder)]
         with self.scope.bound([]):
-            for b in place.local:
-                self.scope.indices[b.name] = self.scope.range_of(b)
+            for b in s.indices:
+                if isinstance(b, syntax.Binder):
+                    self.scope.indices[b.name] = self.scope.range_of(b)
             t = readout_type(s.value, self.scope) if s.output else infer(s.value, self.scope)
             family = self.scope.types[s.name]
             if isinstance(t, Process):
@@ -277,26 +280,51 @@ class Desugarer:
             value = syntax.Conditional(value, condition, ZERO, span=value.span)
         used = free_names(value)
         local: list[syntax.Binder] = []
-        for b in reversed(place.local):
+        own = [i for i in place.target.indices if isinstance(i, syntax.Binder)]
+        for b in reversed([*own, *place.local]):
             if b.name in used and b.name not in {x.name for x in local}:
                 local.insert(0, b)
                 used |= free_names(b)
-        loops = [b for k, b in enumerate(place.loops) if b.name not in {x.name for x in place.loops[k + 1 :]}]
-        hidden = {b.name for b in local}
-        binders = [b for b in loops if b.name not in hidden]
-        indices = (*(syntax.Name(b.name) for b in binders), *local)
-        key = (self._block, print_expression(value) + "|" + ", ".join(print_expression_of(i) for i in indices))
+        kept = [k for k, i in enumerate(place.target.indices) if not isinstance(i, syntax.Binder) or i in local]
+        summed = [b for b in local if b not in own]
+        indices = (*(place.target.indices[k] for k in kept), *summed)
+        here = tuple(syntax.Name(i.name) if isinstance(i, syntax.Binder) else i for i in indices)
+        key = (self._block, print_expression(value) + "|" + ", ".join(print_expression(i) for i in here))
         if key not in self._shared:
-            name = self._new_name(_stem(value))
+            name = self._temporary_name(value, t, place, tuple(kept), len(summed))
             self._shared[key] = name
             self.scope.types[name] = t
-            ranges = {b.name: self.scope.indices[b.name].range for b in (*place.loops, *place.local)}
-            self.scope.ranges[name] = tuple(
-                replace(r, low=extent(r.low, ranges, False), high=extent(r.high, ranges, True))
-                for r in (ranges[b.name] for b in (*binders, *local))
-            )
+            self._extend(name, here, place, summed)
             self._before.append(syntax.Assignment(name, indices, value, type_name(t), span=origin.span))
-        return _reference(self._shared[key], tuple(syntax.Name(b.name) for b in (*binders, *local)), origin.span)
+        return _reference(self._shared[key], here, origin.span)
+
+    def _temporary_name(self, value: syntax.Expr, t: Type, place: _Place, kept: tuple[int, ...], summed: int) -> str:
+        """One name for what several assignments of a family need alike: f[0] and f[l] beside h[0] and h[l]."""
+        kind = (place.target.name, _stem(value), kept, summed, t)
+        for name in self._of_kind.setdefault(kind, []):
+            if name not in place.used:
+                place.used.add(name)
+                return name
+        name = self._new_name(_stem(value))
+        self._of_kind[kind].append(name)
+        place.used.add(name)
+        return name
+
+    def _extend(self, name: str, here: tuple[syntax.Expr, ...], place: _Place, summed: list[syntax.Binder]) -> None:
+        """The range of a temporary holds these indices too."""
+        ranges = self.scope.index_ranges()
+        new = []
+        for k, e in enumerate(here):
+            index = self.scope.affine(e)
+            axis = e.name if isinstance(e, syntax.Name) and e.name in ranges else f"i{k + 1}"
+            new.append(Range(axis, extent(index, ranges, False), extent(index, ranges, True)))
+        old = self.scope.ranges.get(name)
+        if old is not None:
+            new = [
+                Range(a.name if b.name.startswith("i") else b.name, minimum(a.low, b.low), maximum(a.high, b.high))
+                for a, b in zip(old, new, strict=True)
+            ]
+        self.scope.ranges[name] = tuple(new)
 
     def _new_name(self, stem: str) -> str:
         taken = set(self.scope.known()) | self.temporaries | set(self.scope.types) | set(self.scope.spans)
@@ -409,7 +437,8 @@ class Desugarer:
         return replace(e, body=body, keywords=keywords)
 
     def _written_binder(self, name: str, place: _Place) -> syntax.Binder:
-        for b in reversed([*place.loops, *place.local]):
+        own = [i for i in place.target.indices if isinstance(i, syntax.Binder)]
+        for b in reversed([*place.loops, *own, *place.local]):
             if b.name == name and b.low is not None:
                 return b
         raise AssertionError(name)

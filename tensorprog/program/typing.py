@@ -115,7 +115,7 @@ def _a(t: Type) -> str:
 
 
 def is_zero(e: syntax.Expr) -> bool:
-    """Whether an expression is the literal 0."""
+    """Whether an expression is the literal 0, plain or as an instruction."""
     match e:
         case syntax.Number(text):
             return float(text) == 0
@@ -125,6 +125,8 @@ def is_zero(e: syntax.Expr) -> bool:
             return is_zero(a) and is_zero(b)
         case syntax.Conditional(a, _, b):
             return is_zero(a) and is_zero(b)
+        case syntax.Call("LinComb" | "Nonlin" | "Moment", (inner,)):
+            return is_zero(inner)
     return False
 
 

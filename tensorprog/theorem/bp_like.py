@@ -89,13 +89,13 @@ def analyse(program: Program) -> BpLike:
         orientation = {w: _named(w, search.orientations(w) == {True}) for w in reading.weights}
         return verdict(True, (), orientation, _no_transposes(transposes, orientation))
     zero_mean = reading.vectors(zero_mean=True)
-    found = search.witnesses(zero_mean)
+    found = search.witnesses(zero_mean) or search.witnesses(reading.vectors())
     if found is not None:
+        with_mean = [v for v in found if v not in zero_mean]
+        if with_mean:
+            return verdict(False, (), {}, *map(reading.mean_sentence, with_mean))
         orientation, _ = search.orient(found)
         return verdict(True, found, orientation, *search.why(found, orientation, both))
-    with_mean = search.witnesses(reading.vectors())
-    if with_mean is not None:
-        return verdict(False, (), {}, *(reading.mean_sentence(v) for v in with_mean if v not in zero_mean))
     if not zero_mean:
         vectors = reading.vectors()
         none = "no vector is declared with mean zero, so none can play the part of a gradient at the output"
@@ -106,8 +106,10 @@ def analyse(program: Program) -> BpLike:
 def _no_transposes(transposes: bool, orientation: Mapping[str, str]) -> str:
     if not transposes:
         return "no transpose multiplies a vector, so there is nothing that must be independent of its transpose"
-    swapped = _listed(tuple(w for w in orientation.values() if w.endswith(".T")) or ("no transpose",))
-    return f"no matrix multiplies vectors together with its transpose: {swapped} may be called the matrix"
+    swapped = tuple(w for w in orientation.values() if w.endswith(".T"))
+    if not swapped:
+        return "all that a transpose multiplies is zero"
+    return f"no matrix multiplies vectors together with its own transpose: {_listed(swapped)} may be called the matrix"
 
 
 def _named(weight: str, transposed: bool) -> str:
@@ -595,7 +597,10 @@ class _Search:
         for u in broken:
             found = self._of(chosen).of(u.operand)
             if orientation[u.weight] == _named(u.weight, u.transposed):
-                sentence = f"{u.place}: {u.vector} depends on {names}"
+                depends = f"{u.vector} depends on {names}"
+                sentence = (
+                    f"{u.place}: {'the matrix multiplies ' + u.vector + ' itself' if u.operand in chosen else depends}"
+                )
             else:
                 instead = f"{found.value} {names}" if found == INDEPENDENT else found.value.removesuffix(" in")
                 sentence = f"{u.place}: {u.vector} is not odd in {names}: it {instead}"

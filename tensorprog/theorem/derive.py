@@ -753,18 +753,15 @@ class Deriver:
         return replace(r, indices=tuple(i.substitute(ctx.solved) for i in r.indices))
 
     def _read_pair(self, kind: str, view: View, u: Reference, w: Reference) -> Node:
-        """An entry of a table of second moments; a table of one run with itself is kept once for (u, w) and (w, u)."""
+        """An entry of a table of second moments."""
         if view.stream == "self" and u.name == w.name and u.indices == w.indices:
             # A variance: a table of its own, on the diagonal, which asks for no other entries to be known.
             key = Key(kind, "self", (u.name,))
             self.pairings[key] = tuple((a, a, 0) for a in range(len(u.indices)))
             self._ask(key)
             return ir.Read(key, u.indices, view.left)
-        left, right = u, w
-        if view.stream == "self" and (w.name, w.indices != u.indices) < (u.name, False):
-            left, right = w, u
-        key = Key(kind, view.stream, (left.name, right.name))
-        asked = self._pairing(left.indices, right.indices)
+        key = Key(kind, view.stream, (u.name, w.name))
+        asked = self._pairing(u.indices, w.indices)
         known = self.pairings.get(key)
         if known is None:
             self.pairings[key] = asked
@@ -776,7 +773,7 @@ class Deriver:
                 self.changed = True
         self._ask(key)
         pairing = self.pairings[key]
-        indices = self._target(left.indices, right.indices, pairing, {})
+        indices = self._target(u.indices, w.indices, pairing, {})
         return ir.Read(key, indices, view.left if view.stream == "self" else None)
 
     def _pairing(self, left: tuple[Affine, ...], right: tuple[Affine, ...]) -> Pairing:

@@ -70,8 +70,9 @@ class _Second(Deriver):
         assert isinstance(c.body, Linear) and isinstance(d.body, Linear)
         terms = [self._readout_part(c.body, d.body, view, ranges)]
         families = list(self.forward.families.values())
+        readouts = {t.readout.name for body in (c.body, d.body) for t in body.terms if t.readout is not None}
         for f in families:
-            if f.role == "vector" and not f.fixed and f"d_{f.name}" in self.program.families:
+            if f.role == "vector" and f.name not in readouts and not f.fixed and f"d_{f.name}" in self.program.families:
                 terms.append(self._vector_part(f, c, d, view, ranges))
         matmuls = [(f, case) for f in families for case in self._matmuls(f)]
         for f, a in matmuls:

@@ -33,12 +33,12 @@ from tensorprog.program.desugar import bound_expression, type_name
 from tensorprog.program.directional import ONE, ZERO, directional, over, plus, times
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import nngp_scale
-from tensorprog.program.passes.bp_like import bp_like
 from tensorprog.program.scope import Binding, Scope
 from tensorprog.program.substitution import binders, free_names, rename, subexpressions
 from tensorprog.program.transposes import Use, declared_weight, matrix_uses
 from tensorprog.program.types import Matrix, Vector
 from tensorprog.program.typing import is_zero
+from tensorprog.theorem.bp_like import analyse
 from tensorprog.theorem.cases import CaseReader
 from tensorprog.theorem.dependence import Dependence, dependence
 from tensorprog.theorem.support import Interval
@@ -52,7 +52,7 @@ def without_transposes(program: Program) -> Program:
     uses = tuple(matrix_uses(program))
     if not any(u.transposed for u in uses):
         return program
-    return _Pass(program, uses, corrected=not bp_like(program).bp_like).run()
+    return _Pass(program, uses, corrected=not analyse(program).holds).run()
 
 
 @dataclass

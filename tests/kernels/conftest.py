@@ -63,9 +63,10 @@ def mean_of(f, p, mu=0.0):
     return float(np.sum(weights * density(x) * f(mu + root * x)))
 
 
-def expectation(f, g, p, q, k, mu=0.0, nu=0.0):
+def expectation(f, g, p, q, k, mu=0.0, nu=0.0, pieces=4):
     """E f(z) g(w), (z, w) Gaussian of means mu, nu, variances p, q and covariance k, kinks and jumps at 0 alone.
 
+    Large variances of functions that bend over a length of 1 need more pieces than 4.
     w = nu + k/sqrt(p)·a + s·b with independent normal a and b; each integral is split at what is not smooth in it.
     """
     if p == 0 or q == 0:
@@ -74,21 +75,21 @@ def expectation(f, g, p, q, k, mu=0.0, nu=0.0):
     spread = np.sqrt(max(q - slope**2, 0.0))
     crossings = [-mu / np.sqrt(p), -nu / slope if slope else 0.0]
     if spread < 1e-7 * np.sqrt(q):  # the same variable, up to its sign
-        a, weights = panels(np.sort([-REACH, *np.clip(crossings, -REACH, REACH), REACH]))
+        a, weights = panels(np.sort([-REACH, *np.clip(crossings, -REACH, REACH), REACH]), pieces)
         return float(np.sum(weights * density(a) * f(mu + np.sqrt(p) * a) * g(nu + slope * a)))
     # Around the crossing, what is left of the inner integral varies within spread/slope.
     width = 6 * spread / abs(slope) if slope else 0.0
     around = [*crossings, crossings[1] - width, crossings[1] + width]
-    a, outer = panels(np.sort([-REACH, *np.clip(around, -REACH, REACH), REACH]))
+    a, outer = panels(np.sort([-REACH, *np.clip(around, -REACH, REACH), REACH]), pieces)
     a, outer = a[outer > 0], outer[outer > 0]
     kink = np.clip(-(nu + slope * a) / spread, -REACH, REACH)
-    b, inner = panels(np.stack([np.full_like(a, -REACH), kink, np.full_like(a, REACH)], axis=-1))
+    b, inner = panels(np.stack([np.full_like(a, -REACH), kink, np.full_like(a, REACH)], axis=-1), pieces)
     w = nu + slope * a[:, None] + spread * b
     conditional = np.sum(inner * density(b) * g(w), axis=-1)
     return float(np.sum(outer * density(a) * f(mu + np.sqrt(p) * a) * conditional))
 
 
-def dual(f, covariance: np.ndarray, means=None) -> np.ndarray:
+def dual(f, covariance: np.ndarray, means=None, pieces=4) -> np.ndarray:
     """E f(z_i) f(z_j) for all i and j, z of that covariance matrix."""
     size = len(covariance)
     means = np.zeros(size) if means is None else means
@@ -96,7 +97,7 @@ def dual(f, covariance: np.ndarray, means=None) -> np.ndarray:
     for i in range(size):
         for j in range(i + 1):
             result[i, j] = result[j, i] = expectation(
-                f, f, covariance[i, i], covariance[j, j], covariance[i, j], means[i], means[j]
+                f, f, covariance[i, i], covariance[j, j], covariance[i, j], means[i], means[j], pieces
             )
     return result
 

@@ -6,6 +6,7 @@ import pytest
 import sympy
 
 from tensorprog.functions import lookup
+from tensorprog.language.printer import print_program
 from tensorprog.program.build import build
 from tensorprog.resources import bundled_programs
 from tensorprog.theorem.bp_like import EVEN, INDEPENDENT, NEITHER, ODD, ZERO, Parity, analyse, join, parity, times
@@ -161,8 +162,6 @@ def test_the_backward_pass_of_the_tied_autoencoder():
 def test_the_core_form_of_a_program_says_the_same():
     for text in (MLP, RNN):
         program = build(dedent(text).lstrip("\n"))
-        from tensorprog.language.printer import print_program
-
         again = of(print_program(program.text))
         assert again.holds and again.witnesses == ("v",)
 
@@ -248,6 +247,8 @@ def test_the_matrix_must_not_multiply_what_depends_on_the_vector():
     found = body("z := W.T @ (v * g)\nr := W @ phi(z)\n")
     assert not found.holds
     assert found.reasons[0] == "W @ phi(z) on line 10: phi(z) depends on v"
+    itself = body("z := W.T @ (v * g)\nr := W @ v\n")
+    assert itself.reasons[0] == "W @ v on line 10: the matrix multiplies v itself"
     even = body("z := W.T @ (v * g)\nr := W @ (phi(h) * (<v, v> / n))\n")
     assert not even.holds and "depends on v" in even.reasons[0]
 
@@ -286,7 +287,8 @@ def test_transposes_alone_are_no_transposes():
 
 def test_a_transpose_of_zero_says_nothing():
     found = body("z := 0 * h\nr := W.T @ z\n")
-    assert found.holds
+    assert found.holds and found.transposes and found.orientation["W"] == "W"
+    assert found.reasons == ("all that a transpose multiplies is zero",)
 
 
 def test_a_name_for_a_transpose():

@@ -27,6 +27,9 @@ def hermite(request: Request) -> Plan | None:
     """Two functions without kinks."""
     if not all(functions.facts(side.expr, side.variable).smooth for side in (request.f, request.g)):
         return None
+    if request.quick:
+        accuracy = "1e-8 for variances up to 1 (float64); 1e-5 in float32"
+        return _plan(request, "Hermite expansion", accuracy, ("conditional",), "quick_hermite")
     accuracy = "1e-10 for variances up to 10, 1e-7 up to 100 (float64); 1e-5 in float32"
     return _plan(request, "Hermite expansion", accuracy, ("hermite",), "hermite_pair")
 

@@ -14,7 +14,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from .arccosine import arcsin
-from .shapes import correlation, reciprocal, same_rank
+from .shapes import correlation, float_dtype, reciprocal, same_rank
 from .split import tanh_sinh
 
 CONE_PAIRS = tuple(zip(*np.triu_indices(4), strict=True))
@@ -130,6 +130,17 @@ def along(value, slopes, tangents):
     ]
     total = sum(terms) if terms else jnp.zeros_like(value)
     return value, jnp.broadcast_to(total, value.shape).astype(value.dtype)
+
+
+def cone_sum(function, factors, covariances):
+    """The sum of factors times the function of covariances; covariances[e] lists the e-th entry for every term."""
+    rank = max(jnp.ndim(a) for entries in covariances for a in entries)
+
+    def stacked(arrays):
+        arrays = same_rank(*arrays, jnp.zeros((1,) * rank, float_dtype(*covariances[0])))[:-1]
+        return jnp.stack(jnp.broadcast_arrays(*arrays))
+
+    return jnp.sum(stacked(factors) * function(*map(stacked, covariances)), axis=0)
 
 
 @jax.custom_jvp

@@ -77,3 +77,12 @@ def _by_slices(f, g, shape, arrays, f_scalars, g_scalars):
         return hermite_pair(f, g, k, p, q, mu, nu, rest[: len(f_scalars)], rest[len(f_scalars) :])
 
     return lax.map(one, tuple(moving)) if moving else one(())[None]
+
+
+def hermite_functions(count):
+    """Nodes of the Gauss-Hermite rule, and He_m(x)·weight/sqrt(m!) there as a matrix (count, count)."""
+    x, weights = np.polynomial.hermite_e.hermegauss(count)
+    rows = [np.ones(count), x]
+    for m in range(1, count - 1):
+        rows.append((x * rows[m] - np.sqrt(m) * rows[m - 1]) / np.sqrt(m + 1))
+    return x, np.stack(rows) * weights / weights.sum()

@@ -21,22 +21,21 @@ assignment collects what the vector receives from all that read it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_program
 from tensorprog.program import ir
-from tensorprog.program.affine import Affine, Range
+from tensorprog.program.affine import Affine, Range, map_bound
 from tensorprog.program.build import build
 from tensorprog.program.desugar import bound_expression, type_name
 from tensorprog.program.passes.arithmetic import ZERO, add
 from tensorprog.program.passes.conditions import Condition, Facts, as_syntax
-from tensorprog.program.passes.reads import Read, Reads, reference, scope_of
+from tensorprog.program.passes.reads import Read, Reads, scope_of
 from tensorprog.program.passes.solving import Place, Solver, Term, is_case, joined
-from tensorprog.program.scope import Scope
-from tensorprog.program.substitution import children, free_names, rename, subexpressions
+from tensorprog.program.scope import Binding, Scope
+from tensorprog.program.substitution import children, subexpressions
 from tensorprog.program.types import Process, Vector
 from tensorprog.program.typing import is_zero
 
@@ -120,8 +119,9 @@ class _Backward:
         for r in found:
             if r.reader == self.output.name or r.reader in reached:
                 result[r.family].append(r)
-        # The output first, as it is read first backwards.
-        return {name: sorted(reads, key=lambda r: not r.output and r.reader != self.output.name) for name, reads in result.items()}
+        for reads in result.values():
+            reads.sort(key=lambda r: r.reader != self.output.name)  # what the output sends comes first
+        return result
 
     # ------------------------------------------------------------ statements
 
@@ -164,9 +164,9 @@ class _Backward:
         family = self.program.families[name]
         assert isinstance(family.type, Vector)
         again = any(isinstance(s, syntax.Name | syntax.Index) and s.name == name for s in subexpressions(value))
+        at = syntax.Name(self.output.name, span=self.output.span)
         head: list[syntax.Expr | syntax.Binder] = [
-            syntax.Binder(r.name, *(bound_expression(end, syntax.Name(r.name, span=self.output.span)) for end in (r.low, r.high)))
-            for r in self.outer
+            syntax.Binder(r.name, bound_expression(r.low, at), bound_expression(r.high, at)) for r in self.outer
         ]
         head += [_reversed(i) if again and isinstance(i, syntax.Binder) else i for i in indices]
         total = self._total(terms, Facts(place.ranges, self.small), place)
@@ -220,23 +220,22 @@ def _bind(binders, ends: dict[str, Range], order: tuple[str, ...], program: ir.P
         r = _scope(program, ends).range_of(b).range
         if b.name in ends:
             hidden = f"{b.name}~{len(names)}"
-            rename_ = {b.name: Affine.symbol(hidden)}
-            ends = {
-                (hidden if n == b.name else n): Range(
-                    hidden if n == b.name else n, old.low.substitute(rename_), old.high.substitute(rename_)
-                )
-                for n, old in ends.items()
-            }
+            ends = {(hidden if n == b.name else n): _renamed(old, b.name, hidden) for n, old in ends.items()}
             names = [hidden if n == b.name else n for n in names]
-            r = Range(b.name, r.low.substitute(rename_), r.high.substitute(rename_))
+            r = replace(_renamed(r, b.name, hidden), name=b.name)
         ends[b.name] = r
         names.append(b.name)
     return ends, tuple(names)
 
 
-def _scope(program: ir.Program, ends: dict[str, Range]) -> Scope:
-    from tensorprog.program.scope import Binding
+def _renamed(r: Range, old: str, new: str) -> Range:
+    """The range with an index renamed, in its ends too."""
+    change = {old: Affine.symbol(new)}
+    low, high = (map_bound(end, lambda a: a.substitute(change)) for end in (r.low, r.high))
+    return Range(new if r.name == old else r.name, low, high)
 
+
+def _scope(program: ir.Program, ends: dict[str, Range]) -> Scope:
     scope = scope_of(program)
     scope.indices = {name: Binding(r) for name, r in ends.items()}
     return scope
@@ -261,7 +260,8 @@ def _is_nothing(value: syntax.Expr) -> bool:
 
 def _names(program: ir.Program) -> set[str]:
     functions = {s.name for s in program.text.statements if isinstance(s, syntax.Definition)}
-    return {*program.families, *program.widths, *program.features, *functions, *(p.name for p in program.parameters), "pi"}
+    parameters = {p.name for p in program.parameters}
+    return {*program.families, *program.widths, *program.features, *functions, *parameters, "pi"}
 
 
 def _index_names(node, besides: str | None = None) -> set[str]:

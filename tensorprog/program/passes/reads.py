@@ -39,7 +39,6 @@ class Read:
     seed: the derivative of what is assigned, `d_s[y, _3]`, or the other factor of a readout, `v`.
     value: what is sent back, an expression of the seed.
     output: the indices of the output, where the reader is one.
-    boxed: whether the reader's index is in range exactly where the unknowns are.
     """
 
     family: str
@@ -50,7 +49,6 @@ class Read:
     seed: syntax.Expr
     value: syntax.Expr
     output: tuple[Affine, ...]
-    boxed: bool
     span: Span
 
 
@@ -73,7 +71,6 @@ class _Here:
     reader: str
     seed: syntax.Expr
     unknowns: tuple[Range, ...]
-    boxed: bool
     output: tuple[Affine, ...] = ()
     conditions: tuple[syntax.Condition, ...] = ()
     numerators: tuple[syntax.Expr, ...] = ()
@@ -178,10 +175,10 @@ class Reads:
         value = self._renamed(s.value, env)
         target = tuple(self.scope.affine(i) for i in indices)
         if isinstance(family.type, Process):
-            self._readout(value, _Here(s.name, ZERO, unknowns, False, output=target))
+            self._readout(value, _Here(s.name, ZERO, unknowns, target))
             return
         seed = reference(self.derivatives[s.name], (*map(syntax.Name, self.outer), *indices))
-        self._linear(value, _Here(s.name, seed, unknowns, len(family.clauses) == 1 and _boxed(target, unknowns)))
+        self._linear(value, _Here(s.name, seed, unknowns))
 
     # ------------------------------------------------------------ instructions
 
@@ -273,7 +270,6 @@ class Reads:
                 seed=here.seed,
                 value=here.scaled(value),
                 output=here.output,
-                boxed=here.boxed,
                 span=e.span,
             )
         )
@@ -345,17 +341,6 @@ class Reads:
 
 def reference(name: str, indices: tuple[syntax.Expr, ...]) -> syntax.Name | syntax.Index:
     return syntax.Index(name, indices) if indices else syntax.Name(name)
-
-
-def _boxed(target: tuple[Affine, ...], unknowns: tuple[Range, ...]) -> bool:
-    """Whether a family over these indices has a range that is the product of those of the unknowns."""
-    symbols = {r.name for r in unknowns}
-    plain = [a for a in target if not a.is_constant]
-    ends = [end for r in unknowns for end in (r.low, r.high)]
-    return (
-        sorted(map(str, plain)) == sorted(symbols)
-        and all(isinstance(end, Affine) and not end.symbols & symbols for end in ends)
-    )
 
 
 def _cases(e: syntax.Expr) -> Iterator[tuple[tuple[syntax.Condition, ...], syntax.Expr]]:

@@ -47,7 +47,7 @@ class Term:
 @dataclass(frozen=True)
 class _Solution:
     values: dict[str, Affine]
-    conditions: list[tuple[Condition | syntax.Condition, str | None]]  # with the index whose range it is
+    conditions: list[Condition | syntax.Condition]
     free: tuple[Range, ...]
 
 
@@ -65,22 +65,14 @@ class Solver:
         solution = self._solve(read, place)
         if solution is None:
             return None
-        kept, guarded = self._guards(read, solution)
         value = _substitute(read.value, solution.values)
-        if guarded:
-            factor = _uses(read.value, read.seed) & guarded
-            seed = _substitute(read.seed, solution.values)
-            if factor:
-                value = syntax.Guard(value, ZERO)
-            else:
-                value = rename(value, lambda s: syntax.Guard(s, ZERO) if s == seed else None)
         chosen = self._choose_names(read, solution, value, place)
         indices = (*place.visible, *chosen.values())
         renaming = {s: Affine.symbol(name) for s, name in chosen.items()}
         inner: list[syntax.Condition] = []
         outer: list[Condition | syntax.Condition] = []
         free = {r.name for r in solution.free}
-        for c in kept:
+        for c in solution.conditions:
             if isinstance(c, Condition):
                 if c.symbols & free:
                     inner.append(as_syntax(c.substitute(renaming), indices))
@@ -95,7 +87,7 @@ class Solver:
             value = syntax.Conditional(value, joined(inner), ZERO)
         if solution.free:
             binders = tuple(
-                syntax.Binder(chosen[r.name], *(_end(end, renaming) for end in (r.low, r.high))) for r in solution.free
+                syntax.Binder(chosen[r.name], _end(r.low, renaming), _end(r.high, renaming)) for r in solution.free
             )
             if isinstance(value, syntax.Negate):
                 value = negate(syntax.Reduction("sum", binders, value.operand))
@@ -130,44 +122,42 @@ class Solver:
             solved = Affine.symbol(s) - e * c
             values = {name: v.substitute({s: solved}) for name, v in values.items()} | {s: solved}
 
-        conditions: list[tuple[Condition | syntax.Condition, str | None]] = []
+        conditions: list[Condition | syntax.Condition] = []
         free: list[Range] = []
         for r in read.unknowns:
             low, high = _affine(r.low, read), _affine(r.high, read)
             a, b = low.substitute(values), high.substitute(values)
             if r.name in values:
                 v = values[r.name]
-                conditions += [(at_least(v, a), r.name), (at_least(b, v), r.name)]
+                conditions += [at_least(v, a), at_least(b, v)]
                 continue
             allowed = {f.name for f in free}
             if ((a.symbols | b.symbols) & unknown.keys()) - allowed:
                 v = Affine.symbol(r.name)
-                conditions += [(at_least(v, a), None), (at_least(b, v), None)]
+                conditions += [at_least(v, a), at_least(b, v)]
                 a, b = _hull(low, read, False), _hull(high, read, True)
             free.append(Range(r.name, a, b))
-        conditions += [(Condition("==", e), None) for e in pending]
-        for c in read.conditions:
-            for part in conjuncts(c, self.scope.affine):
-                new = part.substitute(values) if isinstance(part, Condition) else _substitute(part, values)
-                conditions.append((new, None))
+        conditions += [Condition("==", e) for e in pending]
+        for written in read.conditions:
+            for part in conjuncts(written, self.scope.affine):
+                conditions.append(part.substitute(values) if isinstance(part, Condition) else _substitute(part, values))
         return self._simplify(conditions, values, free, place)
 
     def _simplify(self, conditions, values, free: list[Range], place: Place) -> _Solution | None:
         facts = Facts(place.ranges, self.small).with_ranges(tuple(free))
-        kept: list[tuple[Condition | syntax.Condition, str | None]] = []
-        for c, of in conditions:
+        kept: list[Condition | syntax.Condition] = []
+        for c in conditions:
             holds = facts.judge(c) if isinstance(c, Condition) else None
             if holds is False:
                 return None
-            if holds is None and not any(c == other for other, _ in kept):
-                kept.append((c, of))
+            if holds is None and c not in kept:
+                kept.append(c)
         ranges, tightened = list(free), True
         while tightened:
             tightened = False
-            for entry in kept:
-                c = entry[0]
+            for c in kept:
                 if isinstance(c, Condition) and c.op == ">=" and self._tighten(c, ranges, place):
-                    kept.remove(entry)
+                    kept.remove(c)
                     tightened = True
                     break
         return _Solution(values, kept, tuple(ranges))
@@ -190,25 +180,13 @@ class Solver:
 
     # ------------------------------------------------------------ how it is written
 
-    def _guards(self, read: Read, solution: _Solution) -> tuple[list[Condition | syntax.Condition], set[str]]:
-        """Conditions that are left, and the indices whose ranges an `else 0` around the seed looks after."""
-        count: dict[str, int] = {}
-        for _, of in solution.conditions:
-            if of is not None:
-                count[of] = count.get(of, 0) + 1
-        if not read.boxed:
-            return [c for c, _ in solution.conditions], set()
-        guarded = {s for s, k in count.items() if k == 2}
-        return [c for c, of in solution.conditions if of not in guarded], guarded
-
     def _choose_names(self, read: Read, solution: _Solution, value: syntax.Expr, place: Place) -> dict[str, str]:
         """A name for every index that is summed over here, as in the text where that name is not in use."""
         chosen: dict[str, str] = {}
         used = set(self.taken) | set(place.visible)
         spare = [self.names[s] for s in solution.values]
-        inside = [
-            b.name for s in subexpressions(value) if isinstance(s, syntax.Reduction) for b in s.binders if b.low is not None
-        ]
+        reductions = [s for s in subexpressions(value) if isinstance(s, syntax.Reduction)]
+        inside = [b.name for s in reductions for b in s.binders if b.low is not None]
         for s in dict.fromkeys([*(r.name for r in solution.free), *inside]):
             name = self.names[s]
             candidates = [name, *spare, *(f"{name}_{k}" for k in range(2, len(used) + 3))]
@@ -256,11 +234,6 @@ def _hull(end: Affine, read: Read, largest: bool) -> Affine:
         if c:
             end = end.substitute({r.name: _affine(r.high if (c > 0) == largest else r.low, read)})
     return end
-
-
-def _uses(value: syntax.Expr, seed: syntax.Expr) -> set[str]:
-    """The names in an expression outside of its seed."""
-    return free_names(rename(value, lambda s: ZERO if s == seed else None))
 
 
 def _end(end, renaming: Mapping[str, Affine]) -> syntax.Expr:
