@@ -229,7 +229,7 @@ class NodeWriter:
             del dims[p]
         while len(set(dims)) < len(dims):
             name = next(d for d in dims if dims.count(d) > 1)
-            a, b = (k for k, d in enumerate(dims) if d == name)
+            a, b = [k for k, d in enumerate(dims) if d == name][:2]
             text = f"jnp.diagonal({text}, axis1={a}, axis2={b})"
             dims = [d for k, d in enumerate(dims) if k not in (a, b)] + [name]
         return Code(text, tuple(dims))
@@ -241,7 +241,7 @@ class NodeWriter:
         low = axis.low
         position = e - low if isinstance(low, Affine) else None
         if position is None:
-            raise NotImplementedError("an axis that begins at the smaller of two sizes")
+            raise ProgramError("an axis that begins at the smaller of two sizes")
         if not labels:
             source = integer(position, self.symbol)
             return ("int", source, ()) if inside else ("entry", source, ())

@@ -161,6 +161,7 @@ def _try(tables, members, edges, used, known, axis: int, step: int) -> Loop | No
     carried = 0
     for e in edges:
         distance = (e.clause.target[axes[e.reader]] - e.read.indices[axes[e.source]]).substitute(known) * step
+        distance = _on_diagonals(distance, e.conditions)
         if not distance.is_constant:
             # A fixed earlier index, as in h[t] from h[0]: allowed where it is certainly earlier.
             if not _earlier(e, distance):
@@ -199,6 +200,16 @@ def _aligned(e: Affine, candidates: Sequence[Affine], used, known) -> int | None
         if k not in used and (e - c).substitute(known).is_constant:
             return k
     return None
+
+
+def _on_diagonals(distance: Affine, conditions: Sequence[Condition]) -> Affine:
+    """The distance where the equations among the conditions hold."""
+    for c in conditions:
+        if c.op == "eq":
+            for k in (1, -1):
+                if (distance + c.expression * k).is_constant:
+                    return distance + c.expression * k
+    return distance
 
 
 def _earlier(e: _Edge, distance: Affine) -> bool:

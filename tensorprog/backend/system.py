@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from tensorprog.backend.labelled import Code, aligned, bound_source, identifier, integer, transposed
 from tensorprog.backend.nodes import NodeWriter
 from tensorprog.backend.schedule import Loop, Schedule, Whole
+from tensorprog.errors import ProgramError
 from tensorprog.program.affine import Affine, Bound, Range, at_most, extent, map_bound, maximum, shift
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key, Table
@@ -195,7 +196,7 @@ class SystemWriter:
                 where.append(self._offset(target, axis.low))
                 continue
             if len(loops) > 1 or target.coefficient(loops[0]) < 1:
-                raise NotImplementedError(f"an assignment whose left-hand index is {target}")
+                raise ProgramError(f"an assignment whose left-hand index is {target}")
             name, step = loops[0], target.coefficient(loops[0])
             r = binders[name]
             dims.append(name)
@@ -323,9 +324,8 @@ class SystemWriter:
             if any(v is False for v in verdicts):
                 continue
             if binder is None:
-                if any(v is None for v in verdicts):
-                    raise NotImplementedError("a case at a single index inside a loop")
-                result.append(c)
+                here = Condition("eq", index - _affine(low))
+                result.append(c if all(verdicts) else replace(c, conditions=(*c.conditions, here)))
                 continue
             assert binder is not None
             target = c.target[loop.axes[table.key]]
@@ -384,11 +384,11 @@ class SystemWriter:
         self.active.pop()
         return result
 
-    def _narrowed(self, table: Table) -> list[Clause]:
-        """The clauses of a table at the indices of all loops around."""
+    def _narrowed(self, table: Table, but: Loop | None = None) -> list[Clause]:
+        """The clauses of a table at the indices of all loops around (but for one)."""
         narrowed = table
         for a in self.active:
-            if table.key in a.loop.axes:
+            if table.key in a.loop.axes and a.loop is not but:
                 s = a.index.terms[0][0] if a.index.terms and a.index.terms[0][0] in self.loop_ranges else None
                 clauses = self._active_clauses(a.loop, narrowed, a.index, s, self.loop_ranges.get(s or ""))
                 narrowed = replace(narrowed, clauses=tuple(clauses))
@@ -421,6 +421,7 @@ class SystemWriter:
         inits, lag_names = [], {}
         for key, lag in carried:
             name = f"{self.names.table(key)}_before" + ("" if lag == 1 else str(lag))
+            name += "_within" * len(self.active)  # the outer loop's name stays in sight
             lag_names[key, lag] = Access(name, slice_dims[key])
             inits.append(self._value_at(values[key], first - lag * loop.step, key, slice_dims))
         for key in kept:
@@ -502,7 +503,6 @@ class SystemWriter:
     def _assemble(self, loop: Loop, table: Table, values, first: Affine, ys: str, slice_dims) -> None:
         """One array of all steps: those written out, then the history of the scan."""
         key, axis = table.key, table.axes[loop.axes[table.key]].range
-        name = self.names.table(key)
         start, end = (axis.low, axis.high) if loop.step == 1 else (axis.high, axis.low)
         self.footprint.append(tuple(table.axes[k].range for k in (loop.axes[key], *slice_dims[key]) if isinstance(k, int)))
         pieces = []
@@ -519,8 +519,18 @@ class SystemWriter:
         else:
             parts = [*pieces, history]
         text = parts[0] if len(parts) == 1 else f"jnp.concatenate([{', '.join(parts)}])"
+        self._settled(loop, key, text, slice_dims)
+
+    def _settled(self, loop: Loop, key: Key, text: str, slice_dims) -> None:
+        """Name the array of all steps of a loop; inside another loop, its axis goes to its place among the others."""
+        name = self.names.table(key)
+        axis = loop.axes[key]
+        dims: tuple[int | str, ...] = (axis, *slice_dims[key])
+        if self.active:
+            ordered = (*self.batch, *sorted(d for d in dims if isinstance(d, int)))
+            text, dims = f"jnp.moveaxis({text}, 0, {ordered.index(axis)})", ordered
         self.line(f"{name} = {text}")
-        self.current[key] = Access(name, (loop.axes[key], *slice_dims[key]))
+        self.current[key] = Access(name, dims)
         self._publish(key)
 
     def _unrolled(self, loop: Loop, tables) -> None:
@@ -553,9 +563,14 @@ class SystemWriter:
             before = dict(self.current)
             for item in loop.body:
                 if isinstance(item, Loop):
-                    raise NotImplementedError("nested loops whose steps differ")
+                    self._loop(item)
+                    for key in item.keys:
+                        self.line(f"{history[key]}[{var}] = {self.names.table(key)}")
+                        self.current[key] = Access(f"{history[key]}[{var}]", slice_dims[key])
+                    continue
                 table = self.tables[item.key]
                 fixed = {a.loop.axes[item.key]: a.index for a in self.active if item.key in a.loop.axes}
+                table = replace(table, clauses=tuple(self._narrowed(table, but=loop)))
                 self._unrolled_table(loop, table, fixed, symbol, history[item.key])
                 self.current[item.key] = Access(f"{history[item.key]}[{var}]", slice_dims[item.key])
             self.current = before
@@ -563,16 +578,11 @@ class SystemWriter:
             del self.loop_ranges[symbol], self.integers[symbol]
         for t in tables:
             axis = t.axes[loop.axes[t.key]].range
-            name = self.names.table(t.key)
             first, last = bound_source(axis.low, self.symbol), bound_source(axis.high, self.symbol)
-            shape = self._slice_shape(t.key, slice_dims)
-            missing = f"jnp.zeros({shape}, dtype)"
-            self.line(
-                f"{name} = jnp.stack([{history[t.key]}.get(k, {missing}) for k in range({first}, {last} + 1)])"
-            )
+            missing = f"jnp.zeros({self._slice_shape(t.key, slice_dims)}, dtype)"
             self.footprint.append(tuple(a.range for a in t.axes))
-            self.current[t.key] = Access(name, (loop.axes[t.key], *slice_dims[t.key]))
-            self._publish(t.key)
+            stacked = f"jnp.stack([{history[t.key]}.get(k, {missing}) for k in range({first}, {last} + 1)])"
+            self._settled(loop, t.key, stacked, slice_dims)
 
     def _unrolled_table(self, loop: Loop, table: Table, fixed, symbol: str, history: str) -> None:
         here = Affine.symbol(symbol)
@@ -591,7 +601,7 @@ class SystemWriter:
                 clause = ir.substitute_clause(c, {binder: here - (target - Affine.symbol(binder))})
                 tests.append(f"{bound_source(low, self.symbol)} <= {self.symbol(symbol)} <= {bound_source(high, self.symbol)}")
             else:
-                raise NotImplementedError(f"an assignment whose left-hand index is {c.target[loop.axes[table.key]]}")
+                raise ProgramError(f"an assignment whose left-hand index is {c.target[loop.axes[table.key]]}")
             self.line(f"if {' and '.join(tests)}:")
             with self.block():
                 outer = self.loop_ranges[symbol]
@@ -653,15 +663,15 @@ def _differences(a: Bound, b: Bound) -> list[Affine]:
         assert not isinstance(a, Affine)
         if a.kind == "min":
             return [d for x in a.arguments for d in _differences(x, b)]
-        raise NotImplementedError("a range that ends at a maximum")
+        raise ProgramError("a range that ends at a maximum")
     if b.kind == "max":
         return [d for x in b.arguments for d in _differences(a, x)]
-    raise NotImplementedError("a range that begins at a minimum")
+    raise ProgramError("a range that begins at a minimum")
 
 
 def _affine(b: Bound) -> Affine:
     if not isinstance(b, Affine):
-        raise NotImplementedError("a loop that ends at the smaller of two sizes")
+        raise ProgramError("a loop that ends at the smaller of two sizes")
     return b
 
 

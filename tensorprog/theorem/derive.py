@@ -693,6 +693,8 @@ class Deriver:
         """Set two members of a random family equal: solve for summed indices, and keep conditions on the others."""
         for x, y in zip(e, f, strict=True):
             x, y = x.substitute(ctx.solved), y.substitute(ctx.solved)
+            if self._solve_binder(x, y, ctx):
+                continue
             if not self._equate(x, y, ctx.sums, ctx.conditions, ctx.solved):
                 return False
         conditions = self._settle_conditions(ctx.conditions, ctx.all_ranges())
@@ -700,6 +702,28 @@ class Deriver:
             return False
         ctx.conditions[:] = conditions
         return True
+
+    def _solve_binder(self, x: Affine, y: Affine, ctx: Context) -> bool:
+        """Where two indices are equal only on a diagonal of the clause's own indices, say so and put one for the other.
+
+        What stands under that condition then asks for entries on the diagonal alone.
+        """
+        difference = x - y
+        if difference.symbols & ctx.sums.keys():
+            return False
+        for s, k in difference.terms:
+            if s.endswith("'") and s in ctx.ranges and abs(k) == 1:
+                value = (difference - Affine.symbol(s) * k) * -k
+                if s in value.symbols or any(s in v.symbols for v in ctx.solved.values()):
+                    return False
+                if self.reader.certain(Condition("eq", difference), ctx.all_ranges()) is False:
+                    return False
+                condition = Condition("eq", Affine.symbol(s) - value)
+                if condition not in ctx.conditions:
+                    ctx.conditions.append(condition)
+                ctx.solved[s] = value
+                return True
+        return False
 
     def _law(self, family: Family, view: View, indices: tuple[Affine, ...]) -> Node:
         assert family.law is not None
@@ -963,6 +987,9 @@ class Deriver:
         f, g = self._flatten(f, view.left, ranges), self._flatten(g, view.right, ranges)
         lefts = [(s, r) for s, r in f.vectors if s in f.expression.free_symbols]
         rights = [(s, r) for s, r in g.vectors if s in g.expression.free_symbols]
+        split = self._split_factor(view, f, g, lefts, rights, ranges, me, other)
+        if split is not None:
+            return split
         sf, sg = self._scalars_of(f, view.left), self._scalars_of(g, view.right)
         if len(lefts) == 1 and len(rights) == 1:
             (z, u), (w, v) = lefts[0], rights[0]
@@ -990,6 +1017,48 @@ class Deriver:
                 self._same(u, v),
             )
         return self._joint(f.expression, lefts, sf, g.expression, rights, sg, view, ranges, me.span)
+
+    def _split_factor(self, view: View, f: Pointwise, g: Pointwise, lefts, rights, ranges, me, other) -> Node | None:
+        """E z f0 · w g0 = E z w · E f0 g0, for G-vars z, w of mean zero that are independent of all others in f0 and g0.
+
+        This is a gradient times a slope, the product that every backward pass consists of.
+        """
+        if len(lefts) < 2 or len(rights) < 2:
+            return None
+
+        for s, z in lefts:
+            rest = f.expression / s
+            if s in rest.free_symbols or z.name not in self.zero_mean:
+                continue
+            if not all(self.support.independent(z, x, ranges) for t, x in lefts if t != s):
+                continue
+            partners = [(t, w) for t, w in rights if not self.support.independent(z, w, ranges)]
+            if len(partners) != 1:
+                continue
+            ((t, w),) = partners
+            remaining = g.expression / t
+            if t in remaining.free_symbols or w.name not in self.zero_mean:
+                continue
+            apart = [x for q, x in rights if q != t] + [x for q, x in lefts if q != s]
+            if not all(self.support.independent(w, x, ranges) for x in apart):
+                continue
+            ctx = Context(dict(ranges))
+            covariance = self.second(view, z, w, True, ctx)
+            if ir.is_zero(covariance):
+                return ZERO
+            left = replace(f, expression=rest, vectors=tuple(v for v in f.vectors if v[0] != s))
+            right = replace(g, expression=remaining, vectors=tuple(v for v in g.vectors if v[0] != t))
+            put = {k: v for k, v in ctx.solved.items()}
+            inner = self._pointwise_pair(
+                view,
+                self.reader.put(left, put),
+                self.reader.put(right, put),
+                ranges,
+                self._solved(me, ctx),
+                self._solved(other, ctx),
+            )
+            return self._gather(ctx, [covariance, inner])
+        return None
 
     def _same(self, u: Reference, v: Reference) -> tuple[Condition, ...] | None:
         """The conditions under which two references name one vector, given one input: None for never."""

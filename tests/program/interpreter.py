@@ -1,9 +1,10 @@
 """Finite networks, straight from the core form: every instruction is executed on arrays of width n.
 
-    values = run(program, draw(program, 3, sizes, seed, data), sizes)        values["h", (1, 2)] is h[1, 2]
+    draws = draw(program, 64, {"T": 3}, seed=0)
+    values = run(program, 64, {"T": 3}, draws)        values["h", (1, 2)] is h[1, 2]
 """
 
-from functools import lru_cache
+from functools import cache
 from itertools import product
 
 import jax
@@ -15,6 +16,7 @@ from tensorprog.functions import jax_code
 from tensorprog.language import syntax
 from tensorprog.program.affine import evaluate_bound
 from tensorprog.program.passes.reads import scope_of
+from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Data, Matrix, Scalar, Vector
 
 FEATURES = 2
@@ -223,8 +225,6 @@ class Interpreter:
 
 
 def _references(e):
-    from tensorprog.program.substitution import subexpressions
-
     return [s for s in subexpressions(e) if isinstance(s, syntax.Index)]
 
 
@@ -250,12 +250,12 @@ def _apply(f, arguments, keywords, reals):
     for name, default in zip(names, f.defaults, strict=True):
         if default is not None:
             values.setdefault(name, float(default))
-    free = sorted((s.name for s in f.body.free_symbols - set(f.arguments)))
+    free = sorted(s.name for s in f.body.free_symbols - set(f.arguments))
     compiled = _compiled(f.body, f.arguments, tuple(free))
     return compiled(*(values[n] for n in names), *(reals[n] for n in free))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled(body, arguments, free):
     symbols = {s: f"a{k}" for k, s in enumerate(arguments)}
     symbols |= {s: f"r_{s.name}" for s in body.free_symbols if s not in symbols}
@@ -277,6 +277,4 @@ def run(program, n, sizes, draws, bumps=None):
 
 def indices(ranges, sizes):
     """All members of the hull of a family."""
-    return list(
-        product(*(range(evaluate_bound(r.low, sizes), evaluate_bound(r.high, sizes) + 1) for r in ranges))
-    )
+    return list(product(*(range(evaluate_bound(r.low, sizes), evaluate_bound(r.high, sizes) + 1) for r in ranges)))

@@ -134,11 +134,11 @@ def along(value, slopes, tangents):
 
 def cone_sum(function, factors, covariances):
     """The sum of factors times the function of covariances; covariances[e] lists the e-th entry for every term."""
-    rank = max(jnp.ndim(a) for entries in covariances for a in entries)
+    everything = [a for entries in covariances for a in entries]
+    pattern = jnp.zeros((1,) * max(map(jnp.ndim, everything)), float_dtype(*everything))
 
     def stacked(arrays):
-        arrays = same_rank(*arrays, jnp.zeros((1,) * rank, float_dtype(*covariances[0])))[:-1]
-        return jnp.stack(jnp.broadcast_arrays(*arrays))
+        return jnp.stack(jnp.broadcast_arrays(*same_rank(*arrays, pattern)[:-1]))
 
     return jnp.sum(stacked(factors) * function(*map(stacked, covariances)), axis=0)
 
