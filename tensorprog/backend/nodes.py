@@ -371,6 +371,8 @@ class NodeWriter:
         ):
             return None
         (read,) = reads
+        if any(self.system.is_history(read, k) for k in range(len(read.indices))):
+            return None
         axes = self.system.names.axes(read.key)
         moves: dict[str, list[tuple[int, str, Affine]]] = {n: [] for n in names}
         for k, e in enumerate(read.indices):

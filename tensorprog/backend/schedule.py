@@ -48,7 +48,14 @@ class Loop:
         return tuple(self.axes)
 
 
-Schedule = tuple[Whole | Loop, ...]
+@dataclass(frozen=True)
+class Recursive:
+    """Compute entries one by one as they are asked for: tables whose dependences no loop can follow."""
+
+    keys: tuple[Key, ...]
+
+
+Schedule = tuple[Whole | Loop | Recursive, ...]
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,7 @@ class _Edge:
 
 
 def schedule(tables: Sequence[Table], known: Mapping[str, int]) -> Schedule:
-    """The order of work for the tables of one system.
-
-    Raises ProgramError where tables depend on each other in no order that a loop can follow.
-    """
+    """The order of work for the tables of one system."""
     by_key = {t.key: t for t in tables}
     edges = [
         _Edge(t.key, r.key, c, r, ranges, conditions)
@@ -103,7 +107,7 @@ def _schedule(tables, keys, edges, used, known) -> Schedule:
     graph.add_edges_from((e.source, e.reader) for e in edges)
     order = {k: i for i, k in enumerate(keys)}
     condensed = networkx.condensation(graph)
-    result: list[Whole | Loop] = []
+    result: list[Whole | Loop | Recursive] = []
     for component in networkx.lexicographical_topological_sort(
         condensed, key=lambda c: min(order[k] for k in condensed.nodes[c]["members"])
     ):
@@ -112,7 +116,12 @@ def _schedule(tables, keys, edges, used, known) -> Schedule:
         if not own:
             result.append(Whole(members[0]))
         else:
-            result.append(_loop(tables, members, own, used, known))
+            try:
+                result.append(_loop(tables, members, own, used, known))
+            except ProgramError:
+                if any(used.values()):
+                    raise
+                result.append(Recursive(tuple(members)))
     return tuple(result)
 
 

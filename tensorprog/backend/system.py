@@ -12,13 +12,17 @@ from dataclasses import dataclass, field, replace
 
 from tensorprog.backend.labelled import Code, aligned, bound_source, identifier, integer, transposed
 from tensorprog.backend.nodes import NodeWriter
-from tensorprog.backend.schedule import Loop, Schedule, Whole
+from tensorprog.backend.schedule import Loop, Recursive, Schedule, Whole
 from tensorprog.errors import ProgramError
 from tensorprog.program.affine import Affine, Bound, Range, at_most, extent, map_bound, maximum, shift
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key, Table
 
 PEEL = 8
+
+
+class _UnevenSteps(Exception):
+    """Loops in each other whose steps are not all alike."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class SystemWriter:
         self.traced: set[str] = set()
         self.loop_ranges: dict[str, Range] = {}
         self.footprint: list[tuple[Range, ...]] = []  # axes of every array that is written, for estimates of memory
+        self.entries: dict[Key, str] = {}  # functions that give the entries of tables one by one
         self.steps = 0
         self.count = 0
 
@@ -128,8 +133,98 @@ class SystemWriter:
                 self._comment(table)
                 self.current[item.key] = self._table(table, {})
                 self._publish(item.key)
+            elif isinstance(item, Recursive):
+                self._recursive(item)
             else:
-                self._loop(item)
+                self._loop_or_entries(item)
+
+    def _loop_or_entries(self, loop: Loop) -> None:
+        """A loop; where loops within it would have steps that differ, entry by entry instead."""
+        before = len(self.lines), self.count, self.steps, dict(self.current), dict(self.access), len(self.footprint)
+        try:
+            self._loop(loop)
+        except _UnevenSteps:
+            lines, self.count, self.steps, self.current, self.access, written = before
+            del self.lines[lines:], self.footprint[written:]
+            self.active, self.traced, self.integers, self.loop_ranges, self.indent = [], set(), {}, {}, 1
+            self._recursive(Recursive(loop.keys))
+
+    # ------------------------------------------------------------ entries one by one
+
+    def _recursive(self, item: Recursive) -> None:
+        """A function for every table, which remembers its values: each entry is computed when it is first asked for."""
+        tables = [self.tables[k] for k in item.keys]
+        self._comment(*tables)
+        for t in tables:
+            self.entries[t.key] = f"{self.names.table(t.key)}_at"
+        for t in tables:
+            arguments = [f"i{k}" for k in range(len(t.axes))]
+            self.line("@functools.cache")
+            self.line(f"def {self.entries[t.key]}({', '.join(arguments)}):")
+            with self.block():
+                for clause in t.clauses:
+                    self._entry_clause(t, clause, arguments)
+                self.line(f"return jnp.zeros({self._shape(t, [])}, dtype)")
+        for t in tables:
+            name = self.names.table(t.key)
+            text = f"{self.entries[t.key]}({', '.join(f'i{k}' for k in range(len(t.axes)))})"
+            for k in reversed(range(len(t.axes))):
+                r = t.axes[k].range
+                low, high = bound_source(r.low, self.symbol), bound_source(r.high, self.symbol)
+                text = f"jnp.stack([{text} for i{k} in range({low}, {high} + 1)])"
+            if self._is_read_elsewhere(t.key, item.keys):
+                self.line(f"{name} = {text}")
+                self.footprint.append(tuple(a.range for a in t.axes))
+            self.current[t.key] = Access(name, (*range(len(t.axes)), *self.batch))
+            self._publish(t.key)
+        for t in tables:
+            del self.entries[t.key]
+
+    def _is_read_elsewhere(self, key: Key, members: Sequence[Key]) -> bool:
+        return bool(self.external.get(key)) or any(
+            r.key == key
+            for t in self.tables.values()
+            if t.key not in members
+            for c in t.clauses
+            for r in ir.reads(c.value)
+        )
+
+    def _entry_clause(self, table: Table, clause: Clause, arguments: Sequence[str]) -> None:
+        """`if` the indices are those of the clause: `return` its value there."""
+        if ir.is_zero(clause.value):
+            return
+        saved, ranges = dict(self.integers), dict(self.loop_ranges)
+        values: dict[str, Affine] = {}
+        conditions = list(clause.conditions)
+        for k, (target, argument) in enumerate(zip(clause.target, arguments, strict=True)):
+            here = f"{argument}"
+            self.integers[here] = argument
+            self.loop_ranges[here] = Range(here, table.axes[k].range.low, table.axes[k].range.high)
+            loops = [s for s, _ in target.terms if any(r.name == s for r in clause.binders)]
+            if len(loops) == 1 and target.coefficient(loops[0]) == 1 and loops[0] not in values:
+                values[loops[0]] = Affine.symbol(here) - (target - Affine.symbol(loops[0]))
+            elif not loops:
+                conditions.append(Condition("eq", Affine.symbol(here) - target))
+            else:
+                raise ProgramError(f"an assignment whose left-hand index is {target}")
+        for r in clause.binders:
+            conditions += [Condition("ge", e) for e in _differences(Affine.symbol(r.name), r.low)]
+            conditions += [Condition("ge", e) for e in _differences(r.high, Affine.symbol(r.name))]
+        clause = ir.substitute_clause(clause, values)
+        tests = []
+        for c in conditions:
+            c = replace(c, expression=c.expression.substitute(values))
+            if self.certain(c, {}) is not True:
+                tests.append(f"{integer(c.expression, self.symbol)} {'>=' if c.op == 'ge' else '=='} 0")
+        if tests:
+            self.line(f"if {' and '.join(tests)}:")
+            self.indent += 1
+        fixed = {k: Affine.symbol(a) for k, a in enumerate(arguments)}
+        piece = self._clause(table, replace(clause, conditions=()), [], fixed)
+        self.line(f"return {piece[1].text}" if piece else f"return jnp.zeros({self._shape(table, [])}, dtype)")
+        if tests:
+            self.indent -= 1
+        self.integers, self.loop_ranges = saved, ranges
 
     def _publish(self, key: Key) -> None:
         if not self.active:
@@ -253,9 +348,19 @@ class SystemWriter:
 
     def _loop(self, loop: Loop) -> None:
         tables = [replace(self.tables[k], clauses=tuple(self._narrowed(self.tables[k]))) for k in loop.keys]
+        if all(ir.is_zero(c.value) for t in tables for c in t.clauses):
+            for t in tables:
+                axes = [k for k in range(len(t.axes)) if k not in self._stepped(t.key, loop) or k == loop.axes[t.key]]
+                name = self.names.table(t.key)
+                self.line(f"{name} = jnp.zeros({self._shape(t, axes)}, dtype)")
+                self.current[t.key] = Access(name, (*self.batch, *axes))
+                self._publish(t.key)
+            return
         plan = self._plan(loop, tables)
         self._comment(*tables)
         if plan is None:
+            if self.active or any(isinstance(item, Loop) for item in loop.body):
+                raise _UnevenSteps
             self._unrolled(loop, tables)
         else:
             self._scanned(loop, tables, *plan)
@@ -562,12 +667,7 @@ class SystemWriter:
             self.active.append(_Active(loop, Affine.symbol(symbol), {}, history))
             before = dict(self.current)
             for item in loop.body:
-                if isinstance(item, Loop):
-                    self._loop(item)
-                    for key in item.keys:
-                        self.line(f"{history[key]}[{var}] = {self.names.table(key)}")
-                        self.current[key] = Access(f"{history[key]}[{var}]", slice_dims[key])
-                    continue
+                assert isinstance(item, Whole)
                 table = self.tables[item.key]
                 fixed = {a.loop.axes[item.key]: a.index for a in self.active if item.key in a.loop.axes}
                 table = replace(table, clauses=tuple(self._narrowed(table, but=loop)))
@@ -619,6 +719,8 @@ class SystemWriter:
 
     def is_history(self, read: ir.Read, axis: int) -> bool:
         """Whether an axis of a table is being stepped along with every step kept by itself."""
+        if read.key in self.entries and read.side is None:
+            return True
         return read.side is None and any(a.history and a.loop.axes.get(read.key) == axis for a in self.active)
 
     def find(self, read: ir.Read, reader: Key, target: tuple[Affine, ...]) -> tuple[Access, dict[int, Affine]]:
@@ -627,6 +729,9 @@ class SystemWriter:
             access = self.access[read.key, read.side]
             return access, dict(access.fixed)
         settled: dict[int, Affine] = {}
+        if read.key in self.entries:
+            arguments = ", ".join(integer(e, self.symbol) for e in read.indices)
+            return Access(f"{self.entries[read.key]}({arguments})", tuple(self.batch)), settled
         for a in self.active:
             if read.key not in a.loop.axes or reader not in a.loop.axes:
                 continue

@@ -207,6 +207,8 @@ def _binary(op: str, left: syntax.Expr, right: syntax.Expr, span: Span, scope: S
 
 def _either(a: syntax.Expr, b: syntax.Expr, span: Span, scope: Scope) -> Type | None:
     s, t = infer(a, scope), infer(b, scope)
+    if s is None and isinstance(t, Constant):
+        return None  # as the other way round: W @ (h[t+1] else 0) with h not yet known
     both = join(s, t, span)
     number = (isinstance(s, Constant) and not is_zero(a)) or (isinstance(t, Constant) and not is_zero(b))
     return Vector(both.width, False) if isinstance(both, Vector) and number else both

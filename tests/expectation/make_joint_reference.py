@@ -27,10 +27,10 @@ def step(x):
     return np.heaviside(x, 0.5)
 
 
-def graded(left, right, depth=14, order=8):
+def graded(left, right, depth=14, order=8, ratio=0.35):
     """Nodes and weights on (left, right), panels shrinking towards both ends; arrays in the first axes."""
     x, v = np.polynomial.legendre.leggauss(order)
-    edges = np.concatenate([[0.0], 0.5 * 0.35 ** np.arange(depth, -1, -1)])
+    edges = np.concatenate([[0.0], 0.5 * ratio ** np.arange(depth, -1, -1)])
     s = (edges[:-1, None] + np.diff(edges)[:, None] * (x + 1) / 2).ravel()
     weight = (np.diff(edges)[:, None] * v / 2).ravel()
     s, weight = np.concatenate([s, 1 - s[::-1]]), np.concatenate([weight, weight[::-1]])
@@ -38,11 +38,11 @@ def graded(left, right, depth=14, order=8):
     return left[..., None] + width * s, width * weight
 
 
-def between(cuts):
+def between(cuts, **options):
     """Nodes and weights on (-9, 9) with the density of N(0, 1), graded towards all cuts (on the last axis)."""
     cuts = np.sort(np.clip(np.concatenate([cuts, np.full((*cuts.shape[:-1], 1), -9.0),
                                            np.full((*cuts.shape[:-1], 1), 9.0)], -1), -9, 9), -1)  # fmt: skip
-    parts = [graded(cuts[..., i], cuts[..., i + 1]) for i in range(cuts.shape[-1] - 1)]
+    parts = [graded(cuts[..., i], cuts[..., i + 1], **options) for i in range(cuts.shape[-1] - 1)]
     x = np.concatenate([a for a, _ in parts], -1)
     return x, np.concatenate([b for _, b in parts], -1) * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
@@ -73,7 +73,7 @@ def inner(kind, p, q, rho, m, n):
 def kinked(kind, psi, inverse, weight, variances, inner_c, outer_c):
     p, p2, q, q2 = variances
     s = np.sqrt((1 - outer_c) * (1 + outer_c))
-    x, x_weight = between(np.zeros(1))
+    x, x_weight = between(np.zeros(1), depth=22, order=10, ratio=0.5)
     u = np.sqrt(p2) * x
     if s == 0:
         t, both = outer_c * np.sqrt(q2) * x, x_weight
@@ -88,7 +88,7 @@ def kinked(kind, psi, inverse, weight, variances, inner_c, outer_c):
     return np.sum(both * weight(u) * weight(t) * inner(kind, p, q, inner_c, C * psi(u), C * psi(t)))
 
 
-def smooth(f, variances, inner_c, outer_c, count=73):
+def smooth(f, variances, inner_c, outer_c, count=97):
     p, p2, q, q2 = variances
     x = np.linspace(-8.1, 8.1, count)
     v = (x[1] - x[0]) * density(x)

@@ -1,8 +1,8 @@
 """E A(y1) step(y2) B(y3) step(y4) for A and B either step or relu and four correlated Gaussians of mean zero.
 
-Everything is homogeneous, so that Stein's lemma reduces every moment to orthant probabilities. Those of up to three
-variables are arcsines; that of four is one integral of them (Plackett 1954), along the path on which the covariances
-between (y1, y2) and (y3, y4) grow from zero. A variable of variance zero makes its step 1/2.
+Orthant probabilities of up to three variables are arcsines, and so, by Stein's lemma, are their moments. Along the path
+on which the covariances between (y1, y2) and (y3, y4) grow from zero to what they are, the derivatives of those of four
+are of that kind (Plackett 1954; Price 1958): one integral is left. A variable of variance zero makes its step 1/2.
 """
 
 from functools import partial
@@ -15,23 +15,51 @@ from jax.custom_derivatives import SymbolicZero
 
 from .arccosine import arcsin
 from .shapes import correlation, float_dtype, reciprocal, same_rank
-from .split import tanh_sinh
 
 CONE_PAIRS = tuple(zip(*np.triu_indices(4), strict=True))
-CONE_DOUBLE, CONE_SINGLE = tanh_sinh(49), tanh_sinh(25)
+CONE_CROSS = ((0, 2), (0, 3), (1, 2), (1, 3))
 ROOT_2PI = float(np.sqrt(2 * np.pi))
+
+
+def cone_path(step, reach):
+    """What is left of the path at the nodes, with all its digits, and weights: the tanh-sinh rule on (0, 1).
+
+    The integrand is analytic but for singularities on the real axis, at distances beyond the path's end that may be
+    small or zero: there the nodes crowd.
+    """
+    t = np.arange(-reach, 3.2, step)
+    rest = 1 / (1 + np.exp(-np.pi * np.sinh(t)))
+    return rest, step * np.pi * np.cosh(t) / (1 + np.exp(np.pi * np.sinh(t))) * rest
+
+
+CONE_DOUBLE, CONE_SINGLE = cone_path(0.14, 3.85), cone_path(0.22, 3.0)
 
 
 class Cone:
     """Correlations of four Gaussians, also given that some of them are zero."""
 
-    def __init__(self, covariance):
+    def __init__(self, roots, correlations, gaps):
+        self.roots = roots
+        self.table = {(pair, ()): c for pair, c in correlations.items()}
+        # 1 - c²
+        self.gaps = {(pair, ()): gap for pair, gap in gaps.items()}
+
+    @classmethod
+    def of(cls, covariance):
         entries = dict(zip(CONE_PAIRS, same_rank(*covariance), strict=True))
-        self.roots = [jnp.sqrt(jnp.maximum(entries[i, i], 0)) for i in range(4)]
-        self.table = {
-            ((i, j), ()): correlation(entries[i, j], entries[i, i], entries[j, j]) for i, j in CONE_PAIRS if i != j
-        }
-        self.entries = entries
+        table = {(i, j): correlation(entries[i, j], entries[i, i], entries[j, j]) for i, j in CONE_PAIRS if i != j}
+        gaps = {pair: (1 - c) * (1 + c) for pair, c in table.items()}
+        return cls([jnp.sqrt(jnp.maximum(entries[i, i], 0)) for i in range(4)], table, gaps)
+
+    def at(self, rest):
+        """Earlier on the path, with variances one: 1 - rest times the correlations between the two sides."""
+        table = {pair: self.r(*pair) for pair in ((0, 1), (2, 3))}
+        gaps = {pair: self.gaps[pair, ()] for pair in table}
+        for pair in CONE_CROSS:
+            size = jnp.abs(self.r(*pair))
+            table[pair] = (1 - rest) * self.r(*pair)
+            gaps[pair] = ((1 - size) + rest * size) * (1 + (1 - rest) * size)
+        return Cone([1.0] * 4, table, gaps)
 
     def r(self, i, j, given=()):
         """The correlation of i and j where those in `given` are zero; 0 where one of them is then certain."""
@@ -41,16 +69,23 @@ class Cone:
         if key not in self.table:
             *before, m = key[1]
             c, a, b = self.r(i, j, before), self.r(i, m, before), self.r(j, m, before)
-            spread = jnp.sqrt((1 - a) * (1 + a)) * jnp.sqrt((1 - b) * (1 + b))
+            spread = jnp.sqrt(self.gap(i, m, before)) * jnp.sqrt(self.gap(j, m, before))
             self.table[key] = jnp.clip((c - a * b) * reciprocal(spread), -1, 1)
         return self.table[key]
+
+    def gap(self, i, j, given=()):
+        """1 - r²."""
+        key = (min(i, j), max(i, j)), tuple(sorted(given))
+        if key not in self.gaps:
+            r = self.r(i, j, given)
+            self.gaps[key] = (1 - r) * (1 + r)
+        return self.gaps[key]
 
     def spread(self, i, given):
         """The standard deviation of i, in units of its own, where those in `given` are zero."""
         total = 1.0
         for n, m in enumerate(given):
-            c = self.r(i, m, given[:n])
-            total = total * jnp.sqrt((1 - c) * (1 + c))
+            total = total * jnp.sqrt(self.gap(i, m, given[:n]))
         return total
 
     def density(self, *given):
@@ -77,48 +112,56 @@ class Cone:
             total = total + self.r(i, m, given) * self.two(i, other, (*given, m))
         return self.roots[i] * self.spread(i, given) * total / ROOT_2PI
 
-    def four(self):
-        """P(y_1, ..., y_4 > 0).
+    def relu_of_two(self, i, j, given=()):
+        """E relu(y_i) step(y_j), where those in `given` are zero."""
+        return self.roots[i] * self.spread(i, given) * (1 + self.r(i, j, given)) / (2 * ROOT_2PI)
 
-        The integrand is analytic but for singularities at distances beyond the path's end that may be small or zero:
-        there the nodes crowd.
-        """
-        left, right = self.r(0, 1), self.r(2, 3)
-        cross = {(i, j): self.r(i, j) for i in (0, 1) for j in (2, 3)}
-        shape = jnp.broadcast_shapes(*(jnp.shape(c) for c in (left, right, *cross.values())))
-        dtype = self.entries[0, 0].dtype
-        x, weights = CONE_DOUBLE if dtype == jnp.float64 else CONE_SINGLE
-        rests = jnp.asarray(x[::-1].copy(), dtype)  # what is left of the path, with all its digits
-        weights = jnp.asarray(weights[::-1].copy(), dtype)
+    def relus(self, i, j, given):
+        """E relu(y_i) relu(y_j), where those in `given` are zero."""
+        c = self.r(i, j, given)
+        mean = (jnp.sqrt(self.gap(i, j, given)) + (0.5 * jnp.pi + arcsin(c)) * c) / (2 * jnp.pi)
+        return self.roots[i] * self.spread(i, given) * self.roots[j] * self.spread(j, given) * mean
+
+    def steps_slope(self, i, j):
+        """The derivative of P(y1, ..., y4 > 0) by the covariance of i and j."""
+        a, b = (m for m in range(4) if m not in (i, j))
+        return self.density(i, j) * self.two(a, b, (i, j))
+
+    def relu_step_slope(self, i, j):
+        """That of E relu(y1) step(y2) step(y3) step(y4), i < j."""
+        if i == 0:
+            a, b, c = (m for m in range(4) if m != j)
+            return self.density(j) * self.three(a, b, c, (j,))
+        (m,) = {1, 2, 3} - {i, j}
+        return self.density(i, j) * self.relu_of_two(0, m, (i, j))
+
+    def relus_slope(self, i, j):
+        """That of E relu(y1) step(y2) relu(y3) step(y4), i < j, but for (y1, y3): there it is P(y1, ..., y4 > 0)."""
+        if (i, j) == (1, 3):
+            return self.density(1, 3) * self.relus(0, 2, (1, 3))
+        relu, at = (i, j) if i in (0, 2) else (j, i)
+        return self.density(at) * self.relu_of_three(2 - relu, (at,))
+
+    def along_path(self, start, slope):
+        """start + the integral of slope(the cone on the path, what is left of it)."""
+        everything = [c for (_, given), c in self.table.items() if not given]
+        shape, dtype = jnp.broadcast_shapes(*map(jnp.shape, everything)), everything[0].dtype
+        rests, weights = (jnp.asarray(a, dtype) for a in (CONE_DOUBLE if dtype == jnp.float64 else CONE_SINGLE))
 
         def add(n, total):
-            rest = rests[n]
-            s = 1 - rest
-            for (i, j), c in cross.items():
-                other, another = 1 - i, 5 - j
-                e, f, g, h = s * c, s * cross[other, j], s * cross[i, another], s * cross[other, another]
-                # 1 - e² without cancellation
-                d = ((1 - jnp.abs(c)) + rest * jnp.abs(c)) * (1 + jnp.abs(e))
-                scale = reciprocal(d)
-                first = 1 - (left * left - 2 * left * f * e + f * f) * scale
-                second = 1 - (right * right - 2 * right * g * e + g * g) * scale
-                both = h - (left * g + f * right - e * (left * right + f * g)) * scale
-                good = (first > 0) & (second > 0)
-                spread = jnp.sqrt(jnp.where(good, first * second, 1))
-                r = jnp.where(good, jnp.clip(both / spread, -1, 1), 0)
-                slope = (0.25 + arcsin(r) / (2 * jnp.pi)) / (2 * jnp.pi)
-                total = total + weights[n] * c * jnp.sqrt(scale) * slope
-            return total
+            return (total + weights[n] * slope(self.at(rests[n]), rests[n])).astype(dtype)
 
-        start = jnp.broadcast_to(self.two(0, 1) * self.two(2, 3), shape).astype(dtype)
-        return lax.fori_loop(0, rests.size, add, start)
+        return lax.fori_loop(0, rests.size, add, jnp.broadcast_to(start, shape).astype(dtype))
 
-    def by_scale(self, slopes, fixed):
-        """Completes derivatives: what does not depend on the scale of y_m has d/dS_mm from the other d/dS_mj."""
-        for m in fixed:
-            rest = sum(self.entries[tuple(sorted((m, j)))] * slopes[tuple(sorted((m, j)))] for j in range(4) if j != m)
-            slopes[m, m] = -0.5 * rest * reciprocal(self.entries[m, m])
-        return slopes
+    def grow(self, slope, pairs=CONE_CROSS):
+        """The derivative along the path, where those by the covariances are slope(i, j)."""
+        return sum(self.r(*pair) * slope(*pair) for pair in pairs)
+
+
+def by_scale(entries, slopes, m):
+    """d/dS_mm, by the other d/dS_mj, of what does not depend on the scale of y_m."""
+    pairs = [tuple(sorted((m, j))) for j in range(4) if j != m]
+    return -0.5 * sum(entries[pair] * slopes(*pair) for pair in pairs) * reciprocal(entries[m, m])
 
 
 def along(value, slopes, tangents):
@@ -149,19 +192,16 @@ def cone_step_step(*covariance):
 
     Where two variables have correlation +-1, the derivative by their covariance is infinite, and taken as 0.
     """
-    return Cone(covariance).four()
+    whole = Cone.of(covariance)
+    return whole.along_path(whole.two(0, 1) * whole.two(2, 3), lambda cone, _: whole.grow(cone.steps_slope))
 
 
 @partial(cone_step_step.defjvp, symbolic_zeros=True)
 def _cone_step_step_jvp(primals, tangents):
-    cone = Cone(primals)
+    cone, entries = Cone.of(primals), dict(zip(CONE_PAIRS, primals, strict=True))
 
     def slope(i, j):
-        if i == j:
-            others = {tuple(sorted((i, m))): slope(*sorted((i, m))) for m in range(4) if m != i}
-            return cone.by_scale(others, (i,))[i, i]
-        a, b = (m for m in range(4) if m not in (i, j))
-        return cone.density(i, j) * cone.two(a, b, (i, j))
+        return by_scale(entries, cone.steps_slope, i) if i == j else cone.steps_slope(i, j)
 
     return along(cone_step_step(*primals), slope, tangents)
 
@@ -169,67 +209,52 @@ def _cone_step_step_jvp(primals, tangents):
 @jax.custom_jvp
 def cone_relu_step(*covariance):
     """E relu(y1) step(y2) step(y3) step(y4)."""
-    cone = Cone(covariance)
-    total = cone.three(1, 2, 3, (0,))
-    for j in (1, 2, 3):
-        a, b = (m for m in (1, 2, 3) if m != j)
-        total = total + cone.r(0, j) * cone.three(0, a, b, (j,))
-    return cone.roots[0] * total / ROOT_2PI
+    whole = Cone.of(covariance)
+    unit = whole.at(0.0)
+    start = unit.relu_of_two(0, 1) * whole.two(2, 3)
+    return whole.roots[0] * whole.along_path(start, lambda cone, _: whole.grow(cone.relu_step_slope))
 
 
 @partial(cone_relu_step.defjvp, symbolic_zeros=True)
 def _cone_relu_step_jvp(primals, tangents):
-    cone = Cone(primals)
+    cone, entries = Cone.of(primals), dict(zip(CONE_PAIRS, primals, strict=True))
 
     def slope(i, j):
-        if i == 0:
-            at = j
-            a, b, c = (m for m in range(4) if m != at)
-            return (0.5 if j == 0 else 1.0) * cone.density(at) * cone.three(a, b, c, (at,))
-        if i == j:
-            others = {tuple(sorted((i, m))): slope(*sorted((i, m))) for m in range(4) if m != i}
-            return cone.by_scale(others, (i,))[i, i]
-        (m,) = {1, 2, 3} - {i, j}
-        mean = cone.roots[0] * cone.spread(0, (i, j)) * (1 + cone.r(0, m, (i, j))) / (2 * ROOT_2PI)
-        return cone.density(i, j) * mean
+        if i != j:
+            return cone.relu_step_slope(i, j)
+        if i:
+            return by_scale(entries, cone.relu_step_slope, i)
+        return 0.5 * cone.density(0) * cone.three(1, 2, 3, (0,))
 
     return along(cone_relu_step(*primals), slope, tangents)
-
-
-def _relu_relu(cone, four):
-    total = cone.r(0, 2) * cone.roots[2] * four
-    for j in (0, 1, 3):
-        total = total + cone.r(0, j) * cone.relu_of_three(2, (j,)) / ROOT_2PI
-    return cone.roots[0] * total
 
 
 @jax.custom_jvp
 def cone_relu_relu(*covariance):
     """E relu(y1) step(y2) relu(y3) step(y4)."""
-    cone = Cone(covariance)
-    return _relu_relu(cone, cone.four())
+    whole = Cone.of(covariance)
+    unit = whole.at(0.0)
+
+    def slope(cone, rest):
+        # the integral of P(y1, ..., y4 > 0) by parts
+        again = whole.r(0, 2) * rest * whole.grow(cone.steps_slope)
+        return again + whole.grow(cone.relus_slope, CONE_CROSS[1:])
+
+    start = unit.relu_of_two(0, 1) * unit.relu_of_two(2, 3) + whole.r(0, 2) * whole.two(0, 1) * whole.two(2, 3)
+    return whole.roots[0] * whole.roots[2] * whole.along_path(start, slope)
 
 
 @partial(cone_relu_relu.defjvp, symbolic_zeros=True)
 def _cone_relu_relu_jvp(primals, tangents):
-    cone = Cone(primals)
-    value = cone_relu_relu(*primals)
+    cone, entries = Cone.of(primals), dict(zip(CONE_PAIRS, primals, strict=True))
 
     def slope(i, j):
         if (i, j) == (0, 2):
             return cone_step_step(*primals)
-        if (i, j) == (1, 3):
-            c = cone.r(0, 2, (1, 3))
-            mean = (jnp.sqrt((1 - c) * (1 + c)) + (0.5 * jnp.pi + arcsin(c)) * c) / (2 * jnp.pi)
-            scale = cone.roots[0] * cone.spread(0, (1, 3)) * cone.roots[2] * cone.spread(2, (1, 3))
-            return cone.density(1, 3) * scale * mean
-        if i == j and i in (1, 3):
-            others = {tuple(sorted((i, m))): slope(*sorted((i, m))) for m in range(4) if m != i}
-            return cone.by_scale(others, (i,))[i, i]
-        # one relu loses its edge, the delta stands where it or a step was
-        if i == j:
-            return 0.5 * cone.density(i) * cone.relu_of_three(2 - i, (i,))
-        relu, at = (i, j) if i in (0, 2) else (j, i)
-        return cone.density(at) * cone.relu_of_three(2 - relu, (at,))
+        if i != j:
+            return cone.relus_slope(i, j)
+        if i in (1, 3):
+            return by_scale(entries, cone.relus_slope, i)
+        return 0.5 * cone.density(i) * cone.relu_of_three(2 - i, (i,))
 
-    return along(value, slope, tangents)
+    return along(cone_relu_relu(*primals), slope, tangents)

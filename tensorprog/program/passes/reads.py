@@ -39,6 +39,7 @@ class Read:
     seed: the derivative of what is assigned, `d_s[y, _3]`, or the other factor of a readout, `v`.
     value: what is sent back, an expression of the seed.
     output: the indices of the output, where the reader is one.
+    boxed: whether an index of the reader is in range exactly where the unknowns are.
     """
 
     family: str
@@ -49,6 +50,7 @@ class Read:
     seed: syntax.Expr
     value: syntax.Expr
     output: tuple[Affine, ...]
+    boxed: bool
     span: Span
 
 
@@ -72,6 +74,7 @@ class _Here:
     seed: syntax.Expr
     unknowns: tuple[Range, ...]
     output: tuple[Affine, ...] = ()
+    boxed: bool = False
     conditions: tuple[syntax.Condition, ...] = ()
     numerators: tuple[syntax.Expr, ...] = ()
     denominators: tuple[syntax.Expr, ...] = ()
@@ -178,7 +181,8 @@ class Reads:
             self._readout(value, _Here(s.name, ZERO, unknowns, target))
             return
         seed = reference(self.derivatives[s.name], (*map(syntax.Name, self.outer), *indices))
-        self._linear(value, _Here(s.name, seed, unknowns))
+        boxed = len(family.clauses) == 1 and _boxed(target, unknowns)
+        self._linear(value, _Here(s.name, seed, unknowns, boxed=boxed))
 
     # ------------------------------------------------------------ instructions
 
@@ -270,6 +274,7 @@ class Reads:
                 seed=here.seed,
                 value=here.scaled(value),
                 output=here.output,
+                boxed=here.boxed,
                 span=e.span,
             )
         )
@@ -341,6 +346,16 @@ class Reads:
 
 def reference(name: str, indices: tuple[syntax.Expr, ...]) -> syntax.Name | syntax.Index:
     return syntax.Index(name, indices) if indices else syntax.Name(name)
+
+
+def _boxed(target: tuple[Affine, ...], unknowns: tuple[Range, ...]) -> bool:
+    """Whether a family with these indices has a range that is the product of those of the unknowns."""
+    symbols = {r.name for r in unknowns}
+    plain = [a for a in target if not a.is_constant]
+    ends = [end for r in unknowns for end in (r.low, r.high)]
+    return sorted(map(str, plain)) == sorted(symbols) and all(
+        isinstance(end, Affine) and not end.symbols & symbols for end in ends
+    )
 
 
 def _cases(e: syntax.Expr) -> Iterator[tuple[tuple[syntax.Condition, ...], syntax.Expr]]:

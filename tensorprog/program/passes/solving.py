@@ -48,6 +48,7 @@ class Term:
 class _Solution:
     values: dict[str, Affine]
     conditions: list[Condition | syntax.Condition]
+    guarded: bool
     free: tuple[Range, ...]
 
 
@@ -65,7 +66,10 @@ class Solver:
         solution = self._solve(read, place)
         if solution is None:
             return None
-        value = _substitute(read.value, solution.values)
+        value = read.value
+        if solution.guarded:
+            value = rename(value, lambda s: syntax.Guard(s, ZERO) if s == read.seed else None)
+        value = _substitute(value, solution.values)
         chosen = self._choose_names(read, solution, value, place)
         indices = (*place.visible, *chosen.values())
         renaming = {s: Affine.symbol(name) for s, name in chosen.items()}
@@ -123,13 +127,18 @@ class Solver:
             values = {name: v.substitute({s: solved}) for name, v in values.items()} | {s: solved}
 
         conditions: list[Condition | syntax.Condition] = []
+        ranges: list[tuple[Condition, Condition]] = []  # that a guard around the seed can look after
         free: list[Range] = []
+        others = _uses(read.value, read.seed)
         for r in read.unknowns:
             low, high = _affine(r.low, read), _affine(r.high, read)
             a, b = low.substitute(values), high.substitute(values)
             if r.name in values:
                 v = values[r.name]
-                conditions += [at_least(v, a), at_least(b, v)]
+                if read.boxed and r.name not in others:
+                    ranges.append((at_least(v, a), at_least(b, v)))
+                else:
+                    conditions += [at_least(v, a), at_least(b, v)]
                 continue
             allowed = {f.name for f in free}
             if ((a.symbols | b.symbols) & unknown.keys()) - allowed:
@@ -141,9 +150,16 @@ class Solver:
         for written in read.conditions:
             for part in conjuncts(written, self.scope.affine):
                 conditions.append(part.substitute(values) if isinstance(part, Condition) else _substitute(part, values))
-        return self._simplify(conditions, values, free, place)
+        facts = Facts(place.ranges, self.small).with_ranges(tuple(free))
+        guarded = False
+        for pair in ranges:
+            if all(facts.judge(c) is None for c in pair):
+                guarded = True
+            else:
+                conditions += pair
+        return self._simplify(conditions, guarded, values, free, place)
 
-    def _simplify(self, conditions, values, free: list[Range], place: Place) -> _Solution | None:
+    def _simplify(self, conditions, guarded: bool, values, free: list[Range], place: Place) -> _Solution | None:
         facts = Facts(place.ranges, self.small).with_ranges(tuple(free))
         kept: list[Condition | syntax.Condition] = []
         for c in conditions:
@@ -160,7 +176,7 @@ class Solver:
                     kept.remove(c)
                     tightened = True
                     break
-        return _Solution(values, kept, tuple(ranges))
+        return _Solution(values, kept, guarded, tuple(ranges))
 
     def _tighten(self, c: Condition, ranges: list[Range], place: Place) -> bool:
         """Put a condition into the range of the innermost index in it, where that narrows the range for certain."""
@@ -234,6 +250,11 @@ def _hull(end: Affine, read: Read, largest: bool) -> Affine:
         if c:
             end = end.substitute({r.name: _affine(r.high if (c > 0) == largest else r.low, read)})
     return end
+
+
+def _uses(value: syntax.Expr, seed: syntax.Expr) -> set[str]:
+    """The names in an expression outside of its seed."""
+    return free_names(rename(value, lambda s: ZERO if s == seed else None))
 
 
 def _end(end, renaming: Mapping[str, Affine]) -> syntax.Expr:
