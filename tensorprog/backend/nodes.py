@@ -128,12 +128,22 @@ class NodeWriter:
         result = combined("*", codes, self.order)
         return Code(result.text, result.dims, atomic=len(codes) == 1 and codes[0].atomic)
 
+    def _decided(self, conditions: Sequence[Condition]) -> bool:
+        """Whether conditions are on Python integers alone, not on array dimensions or traced indices."""
+        symbols = {s for c in conditions for s in c.expression.symbols}
+        return not symbols & self.arrays.keys() and not symbols & self.system.traced
+
     def where(self, node: ir.Where) -> Code:
         mask = self.mask(node.conditions)
         then = self.node(node.then)
         if mask is None:
             return then
         otherwise = self.node(node.otherwise)
+        if self._decided(node.conditions):
+            # Known in Python: the other branch must not be looked up at all.
+            dims = union([then, otherwise], self.order)
+            then, otherwise = (aligned(c, dims, self.order) for c in (then, otherwise))
+            return Code(f"({then.text} if {mask.text} else {otherwise.text})", dims)
         dims = union([mask, then, otherwise], self.order)
         parts = [aligned(c, dims, self.order).text for c in (mask, then, otherwise)]
         return Code(f"jnp.where({', '.join(parts)})", dims)
@@ -371,7 +381,7 @@ class NodeWriter:
         ):
             return None
         (read,) = reads
-        if any(self.system.is_history(read, k) for k in range(len(read.indices))):
+        if any(self.system.is_history(read, k) and e.symbols & set(names) for k, e in enumerate(read.indices)):
             return None
         axes = self.system.names.axes(read.key)
         moves: dict[str, list[tuple[int, str, Affine]]] = {n: [] for n in names}
@@ -467,7 +477,9 @@ class NodeWriter:
             ranges[r.name] = Range(r.name, low, high)
         body = self.node(node.body)
         mask = self.mask(conditions)
-        if mask is not None:
+        if mask is not None and self._decided(conditions):
+            body = Code(f"({body.text} if {mask.text} else 0)", body.dims)
+        elif mask is not None:
             both = union([body, mask], self.order)
             body = Code(
                 f"jnp.where({aligned(mask, both, self.order).text}, {aligned(body, both, self.order).text}, 0)", both
@@ -475,7 +487,7 @@ class NodeWriter:
         for r in node.ranges:
             del self.system.loop_ranges[r.name]
         self.system.integers = saved
-        return Code(f"sum({body.text} {' '.join(loops)})", body.dims)
+        return Code(f"sum(({body.text}) {' '.join(loops)})", body.dims)
 
     # ------------------------------------------------------------ expectations
 

@@ -34,7 +34,7 @@ def kernel():
 
 # ---------------------------------------------------------------- expectations
 
-LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(16)
+LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(20)
 REACH = 9.5  # e^{-REACH²/2} is 2.5e-20
 
 
