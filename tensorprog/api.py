@@ -70,6 +70,16 @@ class Program:
         """The program in its five core instructions, with a type on every line: itself a program."""
         return print_program(self.ir.text)
 
+    def backward(self) -> Program:
+        """The Netsor⊤ program with the backward pass: for each vector h that the output reaches, d_h = sqrt(n)·∂output/∂h.
+
+        The indices of an output family come first, as in `d_s[o, t]`. Raises ProgramError where no output is a readout,
+        and for what has no derivative as a program.
+        """
+        from tensorprog.program.passes.backward import backward
+
+        return Program(backward(self.ir))
+
     def check(self):
         """A report (`tensorprog.report.Report`): language, BP-likeness, nonlinearities, which limits exist."""
         from tensorprog.report import check

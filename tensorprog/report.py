@@ -12,10 +12,9 @@ from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
 from tensorprog.program.ir import Family, Parameter, Program
 from tensorprog.program.nonlinearities import Nonlinearity, nonlinearities
-from tensorprog.program.passes.bp_like import bp_like
 from tensorprog.program.substitution import free_names, subexpressions
-from tensorprog.program.transposes import matrix_uses
 from tensorprog.program.types import Process, Vector
+from tensorprog.theorem.bp_like import analyse
 from tensorprog.theorem.derive import derive
 from tensorprog.theorem.existence import check_nngp, check_ntk
 
@@ -57,6 +56,7 @@ class Report:
     language: str
     bp_like: bool
     reasons: tuple[str, ...]
+    simple_gia: Existence
     nonlinearities: tuple[Nonlinearity, ...]
     nngp: Existence
     ntk: Existence
@@ -75,14 +75,14 @@ class Report:
 def check(program: Program) -> Report:
     """The report on a program, which is typed already: what is wrong with a text, `build` has said."""
     known = nonlinearities(program)
-    verdict = bp_like(program)
-    transposed = any(u.transposed for u in matrix_uses(program))
-    nngp, ntk = _limits(program, known, transposed)
+    verdict = analyse(program)
+    nngp, ntk = _limits(program, known, verdict.transposes)
     return Report(
         program=program.name,
-        language=f"Netsor{'⊤' if transposed else ''}{'+' if _uses_moments(program) else ''}",
-        bp_like=verdict.bp_like,
+        language=f"Netsor{'⊤' if verdict.transposes else ''}{'+' if _uses_moments(program) else ''}",
+        bp_like=verdict.holds,
         reasons=verdict.reasons,
+        simple_gia=Existence(verdict.simple_gia, verdict.simple_gia_reason),
         nonlinearities=known,
         nngp=nngp,
         ntk=ntk,

@@ -18,6 +18,7 @@ from tensorprog.cli.common import (
 
 KINDS = {
     "core": "the program in its five instructions, with a type on every line",
+    "backward": "the program followed by its backward pass, in core form",
     "graph": "the families of the program and what they read, as Graphviz DOT",
     "recursion": "the moment IR: every table of second moments, with its clauses",
     "kernel": "a self-contained Python module with kernel(x1, x2=None, get=('nngp', 'ntk')), on jax and numpy",
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _printed(program, kind: str) -> str:
     if kind == "core":
         return program.core()
+    if kind == "backward":
+        return program.backward().core()
     if kind == "graph":
         from tensorprog.program.graph import to_dot
 

@@ -8,8 +8,9 @@ import sympy
 
 from tensorprog import functions
 from tensorprog.expectation.plan import Side
+from tensorprog.functions.registry import head
 
-_ABS, _SIGN = (functions.lookup(name).head for name in ("abs", "sign"))
+_ABS, _SIGN = head("abs"), head("sign")
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,13 @@ def atoms(side: Side) -> list[Atom] | None:
     """The side's function as a sum of atoms, or None where it is not one (or better computed otherwise)."""
     z = side.variable
     expr = sympy.expand(functions.definition(side.expr), power_base=False, power_exp=False, log=False)
-    found = [_atom(term, z) for term in sympy.Add.make_args(expr)]
-    if any(atom is None for atom in found) or _cancel_at_zero(side, found):
-        return None
-    return found
+    found = []
+    for term in sympy.Add.make_args(expr):
+        atom = _atom(term, z)
+        if atom is None:
+            return None
+        found.append(atom)
+    return None if _cancel_at_zero(side, found) else found
 
 
 def _atom(term: sympy.Expr, z: sympy.Symbol) -> Atom | None:
@@ -100,6 +104,6 @@ def _cancel_at_zero(side: Side, found: list[Atom]) -> bool:
 
 
 def _value(atom: Atom, z) -> sympy.Expr:
-    head = next((head for head, kind in _KINDS.items() if kind == atom.kind), None)
-    special = head(atom.slope * z + atom.offset) if head else 1
+    special_head = next((h for h, kind in _KINDS.items() if kind == atom.kind), None)
+    special = special_head(atom.slope * z + atom.offset) if special_head else 1
     return atom.coefficient * z**atom.power * special

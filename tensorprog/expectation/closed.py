@@ -12,6 +12,7 @@ import sympy
 from tensorprog import functions
 from tensorprog.expectation.atoms import Atom, atoms
 from tensorprog.expectation.plan import MeanPlan, Plan, Request, Side
+from tensorprog.functions.registry import head
 
 MOST_POWER = 12
 """Highest power of a variable that is expanded."""
@@ -23,8 +24,7 @@ def _head(name):
     return sympy.Function(name, real=True)
 
 
-_ABS, _SIGN = (functions.lookup(name).head for name in ("abs", "sign"))
-_cdf, _pdf = (functions.lookup(name).symbolic for name in ("normal_cdf", "normal_pdf"))
+_cdf, _pdf = (head(name) for name in ("normal_cdf", "normal_pdf"))
 _pi, _sqrt = sympy.pi, sympy.sqrt
 
 
@@ -117,7 +117,7 @@ def _whole_form(f: Side, g: Side):
     parts = []
     for side in (f, g):
         coefficient, rest = side.expr.as_independent(side.variable, as_Add=False)
-        name = next((n for n in _WHOLE if isinstance(rest, functions.lookup(n).head)), None)
+        name = next((n for n in _WHOLE if isinstance(rest, head(n))), None)
         slope = rest.args[0] / side.variable if name else sympy.nan
         if not (slope.is_number and slope.is_positive):
             return None

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 import sympy
 
-from tensorprog import functions
+from tensorprog.functions.registry import head
 
-_RELU, _STEP, _ABS, _SIGN, _LEAKY = (
-    functions.lookup(name).head for name in ("relu", "step", "abs", "sign", "leaky_relu")
-)
-_HEADS = (_RELU, _STEP, _ABS, _SIGN)
+_RELU, _STEP, _ABS, _SIGN = _HEADS = tuple(map(head, ("relu", "step", "abs", "sign")))
+_LEAKY = head("leaky_relu")
 MOST_PIECES = 16
 
 Form = dict[int, sympy.Expr]
@@ -80,7 +78,7 @@ def _pieces(expr, conditions: list[Form], variables) -> list[Piece]:
 
 def _nested(term, variables):
     """An argument of a kinked function inside another function, without kinks itself; or of two kinked factors."""
-    arguments = {}
+    arguments: dict[sympy.Expr, list[sympy.Expr]] = {}
     for part in sympy.preorder_traversal(term):
         if isinstance(part, _HEADS) and part.free_symbols & set(variables.values()):
             inner = part.args[0]
@@ -143,16 +141,16 @@ def _flat(term, conditions, variables) -> list[Piece]:
     for factor in sympy.Mul.make_args(rest):
         if factor == 1:
             continue
-        head = next((h for h in _HEADS if isinstance(factor, h)), None)
-        form = _form(factor.args[0] if head else factor, variables)
+        kinked = next((h for h in _HEADS if isinstance(factor, h)), None)
+        form = _form(factor.args[0] if kinked else factor, variables)
         if form is None:
             raise _NoPieces
-        kind = "step" if head in (_STEP, _SIGN) else "relu"
-        if head in (_RELU, _STEP):
+        kind = "step" if kinked in (_STEP, _SIGN) else "relu"
+        if kinked in (_RELU, _STEP):
             choices.append([(1, kind, form)])
         else:
             # |l| and l are relu(l) +- relu(-l), sign(l) is step(l) - step(-l)
-            choices.append([(1, kind, form), (1 if head is _ABS else -1, kind, _negative(form))])
+            choices.append([(1, kind, form), (1 if kinked is _ABS else -1, kind, _negative(form))])
     if sum(options[0][1] == "relu" for options in choices) > 1:
         raise _NoPieces
     chosen: list[tuple[int, list[tuple[str, Form]]]] = [(1, [("step", form) for form in conditions])]

@@ -39,10 +39,16 @@ def definition(expr: sympy.Expr) -> sympy.Expr:
     """The expression with each function replaced by its definition in simpler ones (gelu by erf, relu by abs, ...)."""
     expr = sympy.sympify(expr)
     while True:
-        simpler = expr.replace(_is_defined, lambda part: by_head(part.func).definition(*part.args))
+        simpler = expr.replace(_is_defined, _defined)
         if simpler == expr:
             return expr
         expr = simpler
+
+
+def _defined(part):
+    function = by_head(part.func)
+    assert function is not None and function.definition is not None
+    return function.definition(*part.args)
 
 
 def _is_defined(part) -> bool:
@@ -52,7 +58,7 @@ def _is_defined(part) -> bool:
 
 def numeric(expr: sympy.Expr, symbols: Sequence[sympy.Symbol]) -> Callable:
     """The expression as a NumPy function of the symbols, elementwise in float64."""
-    table = {function.head.__name__: function.numpy for function in heads() if function.numpy is not None}
+    table = {function.head.__name__: function.numpy for function in heads() if function.head and function.numpy}
     function = sympy.lambdify(list(symbols), expr, modules=[table, "scipy", "numpy"])
 
     def call(*values):

@@ -69,6 +69,13 @@ def by_head(head: type) -> Function | None:
     return _BY_HEAD.get(head)
 
 
+def head(name: str) -> type:
+    """The sympy class of the function of that name, which must have one."""
+    found = _BY_NAME[name].head
+    assert found is not None
+    return found
+
+
 def heads() -> Sequence[Function]:
     """All functions that have a sympy class of their own."""
     return tuple(_BY_HEAD.values())

@@ -71,13 +71,13 @@ class Desugarer:
         result: list[syntax.Statement] = []
         for s in statements:
             match s:
+                case syntax.Assignment() if _steps(s):
+                    # h[l = 2..L] := W[l] @ phi(h[l-1]): what stands beside h[l] must come before h[l+1].
+                    result += self._statements((_as_loops(s),), loops)
                 case syntax.Assignment():
                     result += self._assignment(s, _Place(s, list(loops)))
                 case syntax.For(binders, body):
-                    with self.scope.bound([]):
-                        for b in binders:
-                            binding = self.scope.range_of(b)
-                            self.scope.indices[b.name] = binding
+                    with self.scope.binding(binders):
                         inner = self._statements(body, [*loops, *binders])
                     result.append(replace(s, body=tuple(inner)))
                 case _:
@@ -277,7 +277,8 @@ class Desugarer:
     def _temporary(self, value: syntax.Expr, t: Type, place: _Place, origin: syntax.Expr) -> syntax.Expr:
         """Assign `value` to a new family over the indices in hand, and read it."""
         for condition in reversed(place.conditions):
-            value = syntax.Conditional(value, condition, ZERO, span=value.span)
+            zero = syntax.Call("Moment" if isinstance(t, Scalar) else "LinComb", (ZERO,))
+            value = syntax.Conditional(value, condition, zero, span=value.span)
         used = free_names(value)
         local: list[syntax.Binder] = []
         own = [i for i in place.target.indices if isinstance(i, syntax.Binder)]
@@ -427,9 +428,8 @@ class Desugarer:
         return isinstance(infer(e, self.scope), Constant | Scalar)
 
     def _inside_reduction(self, e: syntax.Reduction, place: _Place, inside) -> syntax.Expr:
-        bindings = [self.scope.range_of(b) for b in e.binders]
         written = [b if b.low is not None else self._written_binder(b.name, place) for b in e.binders]
-        with self.scope.bound(bindings):
+        with self.scope.binding(e.binders):
             place.local.extend(written)
             body = inside(e.body, place)
             del place.local[len(place.local) - len(written) :]
@@ -558,8 +558,9 @@ class Desugarer:
                 yield e, inner
                 return
             case syntax.Reduction(_, binders, body):
-                own = {b.name: self.scope.range_of(b).range for b in binders}
-                yield from self._guarded(body, {**inner, **own})
+                with self.scope.binding(binders) as bindings:
+                    own = {b.range.name: b.range for b in bindings}
+                    yield from list(self._guarded(body, {**inner, **own}))
                 return
         for s in subexpressions(e, deep=False):
             yield from self._guarded(s, inner)
@@ -605,6 +606,18 @@ def type_name(t: Type) -> syntax.TypeName | None:
 
 def print_expression_of(i: syntax.Expr | syntax.Binder) -> str:
     return i.name if isinstance(i, syntax.Binder) else print_expression(i)
+
+
+def _steps(s: syntax.Assignment) -> bool:
+    """Whether an assignment binds indices and reads its own family: it is a loop, step by step."""
+    reads = any(isinstance(e, syntax.Index) and e.name == s.name for e in subexpressions(s.value))
+    return reads and any(isinstance(i, syntax.Binder) for i in s.indices)
+
+
+def _as_loops(s: syntax.Assignment) -> syntax.For:
+    binders = tuple(i for i in s.indices if isinstance(i, syntax.Binder))
+    indices = tuple(syntax.Name(i.name, span=i.span) if isinstance(i, syntax.Binder) else i for i in s.indices)
+    return syntax.For(binders, (replace(s, indices=indices),), span=s.span)
 
 
 def _addends(e: syntax.Expr) -> list[syntax.Expr]:

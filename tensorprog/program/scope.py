@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import sympy
@@ -87,6 +87,19 @@ class Scope:
             self.indices[b.range.name] = b
         try:
             yield
+        finally:
+            self.indices = before
+
+    @contextlib.contextmanager
+    def binding(self, binders: Sequence[syntax.Binder]) -> Iterator[list[Binding]]:
+        """The indices of a reduction or of a nest of loops in scope, each range seeing the indices before it."""
+        before = dict(self.indices)
+        found = []
+        try:
+            for b in binders:
+                found.append(self.range_of(b))
+                self.indices[b.name] = found[-1]
+            yield found
         finally:
             self.indices = before
 

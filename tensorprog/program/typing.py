@@ -269,7 +269,7 @@ def _reduction(name: str, binders: tuple, body: syntax.Expr, e: syntax.Reduction
             raise ProgramError(f"{name} has no argument '{k}'", e.span)
     if name in MAPS and len(binders) != 1:
         raise ProgramError(f"{name} goes over one index", e.span)
-    with scope.bound([scope.range_of(b) for b in binders]):
+    with scope.binding(binders):
         t = infer(body, scope)
     if isinstance(t, Matrix):
         raise ProgramError("matrices are only multiplied with vectors: W @ x", e.span)
@@ -332,7 +332,7 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
         case syntax.Guard(a, b):
             return join(readout_type(a, scope), readout_type(b, scope), e.span)
         case syntax.Reduction(name, binders, body) if name in ("sum", "mean"):
-            with scope.bound([scope.range_of(b) for b in binders]):
+            with scope.binding(binders):
                 return readout_type(body, scope)
         case syntax.Call("LinComb", (inner,)):
             return readout_type(inner, scope)

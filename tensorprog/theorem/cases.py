@@ -21,7 +21,7 @@ from tensorprog.errors import ProgramError, Span
 from tensorprog.language import syntax
 from tensorprog.program.affine import Affine, Range, at_most, extent, map_bound, maximum, minimum, shift
 from tensorprog.program.ir import Family, Function, Program
-from tensorprog.program.scope import Scope, apply_definition, arithmetic
+from tensorprog.program.scope import Binding, Scope, apply_definition, arithmetic
 from tensorprog.program.typing import is_zero
 from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
 from tensorprog.theorem.recursion import Condition, affine_number
@@ -215,8 +215,6 @@ class CaseReader:
         return None
 
     def _bound(self, ranges: list[Range]):
-        from tensorprog.program.scope import Binding
-
         return self._scope.bound([Binding(r) for r in ranges])
 
     def _branches(self, e: syntax.Expr, ranges) -> list[tuple[syntax.Expr, list[list[Condition]]]]:
@@ -472,8 +470,10 @@ class CaseReader:
         ranges: list[Range] = []
         names: dict[str, str] = {}
         outer = list(taken)
+        before = dict(self._scope.indices)
         for b in binders:
             r = self._scope.range_of(b).range
+            self._scope.indices[b.name] = Binding(r)
             r = Range(r.name, map_bound(r.low, lambda a: _renamed(a, names)), map_bound(r.high, lambda a: _renamed(a, names)))
             name = r.name
             while name in outer:
@@ -481,9 +481,8 @@ class CaseReader:
             names[r.name] = name
             outer.append(name)
             ranges.append(replace(r, name=name))
-        bound = [replace(r, name=old) for r, old in zip(ranges, names, strict=True)]
-        with self._bound(bound):
-            terms = self._terms(body, outer)
+        terms = self._terms(body, outer)
+        self._scope.indices = before
         mapping = {old: Affine.symbol(new) for old, new in names.items() if old != new}
         factor = sympy.Integer(1)
         if kind == "mean":

@@ -15,9 +15,20 @@ from .shapes import common_shape, correlation, reciprocal, same_rank
 from .split import gauss_legendre, integrate_pieces, standardized, tanh_sinh
 
 OUTER_POLAR = {True: polar_rules(24, 20, 8.0), False: polar_rules(12, 12, 6.5)}
-OUTER_PLANE = {True: np.linspace(-7.75, 7.75, 63), False: np.linspace(-5.6, 5.6, 29)}
 OUTER_CROWDED, OUTER_EVEN = tanh_sinh(61), gauss_legendre(32)
 QUICK_TERMS = 32
+
+
+def plane_rule(step, reach):
+    """Nodes and weights of the trapezoidal rule in two dimensions, in a disc: (2, nodes), (nodes,)."""
+    x = np.arange(-np.floor(reach / step), np.floor(reach / step) + 1) * step
+    nodes = np.stack(np.meshgrid(x, x)).reshape(2, -1)
+    nodes = nodes[:, np.sum(nodes**2, axis=0) <= reach**2]
+    weights = np.exp(-np.sum(nodes**2, axis=0) / 2)
+    return nodes, weights / weights.sum()
+
+
+OUTER_PLANE = {True: plane_rule(0.25, 7.5), False: plane_rule(0.4, 5.6)}
 
 
 def outer_arrays(k, p, q, mu, nu, parameters):
@@ -49,18 +60,16 @@ def polar_outer(f, k, p, q, mu, nu, parameters):
 def plane_outer(f, k, p, q, mu, nu, parameters):
     """f smooth: the trapezoidal rule in two independent directions."""
     (p_root, q_root), c, mu, nu, parameters, shape, dtype = outer_arrays(k, p, q, mu, nu, parameters)
-    x = OUTER_PLANE[dtype == jnp.float64]
-    nodes = jnp.asarray(x, dtype)
-    weights = jnp.asarray((x[1] - x[0]) / np.sqrt(2 * np.pi) * np.exp(-(x**2) / 2), dtype)
+    nodes, weights = (jnp.asarray(a, dtype) for a in OUTER_PLANE[dtype == jnp.float64])
     # symmetric in u and t: each is one of two sides of an angle, with the correlation as its cosine
     near, far = jnp.sqrt((1 + c) / 2), jnp.sqrt((1 - c) / 2)
 
     def add(n, total):
-        a, b = nodes[n // x.size], nodes[n % x.size]
+        a, b = nodes[0, n], nodes[1, n]
         u, t = mu + p_root * (near * a + far * b), nu + q_root * (near * a - far * b)
-        return (total + weights[n // x.size] * weights[n % x.size] * f(u, t, *parameters)).astype(dtype)
+        return (total + weights[n] * f(u, t, *parameters)).astype(dtype)
 
-    return lax.fori_loop(0, x.size**2, add, jnp.zeros(shape, dtype))
+    return lax.fori_loop(0, weights.size, add, jnp.zeros(shape, dtype))
 
 
 def split_outer(u_kinks, t_kinks):
