@@ -356,6 +356,8 @@ def _law_lines(names: _Names) -> list[str]:
             tangent = functions.jax_code(law.tangent, {s: names.scalar(s, {}) for s in law.tangent.free_symbols})
             factor = f" * {tangent}" if law.tangent.is_Symbol or law.tangent.is_Integer else f" * ({tangent})"
             scale += f" + move[{law.parameter!r}]" + ("" if law.tangent == 1 else factor)
+        if not law.scale.free_symbols and " + move" not in scale:
+            scale = f"jnp.asarray({scale}, dtype)"  # an array, so that what is differentiated is a float
         lines.append(f"    {name} = {scale}")
     return lines
 

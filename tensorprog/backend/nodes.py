@@ -150,10 +150,10 @@ class NodeWriter:
 
     def apply(self, node: ir.Apply) -> Code:
         codes = {s: self.node(a) for s, a in node.arguments}
-        dims = union(list(codes.values()), self.order)
+        dims = union([*codes.values(), *self._number_dims(node.expression)], self.order)
         names = {s: aligned(c, dims, self.order).wrapped() for s, c in codes.items()}
         for s in node.expression.free_symbols - names.keys():
-            names[s] = self.number(s).text
+            names[s] = aligned(self.number(s), dims, self.order).text
         return Code(functions.jax_code(node.expression, names), dims, atomic=False)
 
     def reduce(self, node: ir.Reduce) -> Code:
@@ -185,12 +185,14 @@ class NodeWriter:
     # ------------------------------------------------------------ reads
 
     def read(self, node: ir.Read) -> Code:
+        if node.key.kind == ir.DATA and "feature" not in self.order:
+            self.order.append("feature")
         access, settled = self.system.find(node, self.key, self.clause.target)
         table = self.system.names.axes(node.key)
         batch = {None: None, "left": "n1", "right": "n2"}[node.side]
         subscripts: list[str] = []
         dims: list[str] = []
-        later: list[tuple[int, str, str]] = []  # (position, kind, source)
+        later: list[tuple[int, str, str, str]] = []  # (position, kind, start or index, size)
         gathered: list[tuple[int, Code]] = []
         for d in access.dims:
             if isinstance(d, str):
@@ -199,14 +201,14 @@ class NodeWriter:
                 continue
             e = node.indices[d]
             axis = self.system.names.range_of(table[d], node.side)
-            kind, source, label = self._subscript(e, axis)
+            kind, source, label, size = self._subscript(e, axis)
             if kind == "int":
                 subscripts.append(source)
                 continue
             position = len(dims)
             if kind == "entry":
                 subscripts.append(":")
-                later.append((position, "entry", source))
+                later.append((position, "entry", source, ""))
                 dims.append("\0")
                 continue
             if kind == "gather":
@@ -217,23 +219,22 @@ class NodeWriter:
             (name,) = label
             subscripts.append(":" if kind == "take" else source)
             if kind == "take":
-                later.append((position, "take", source))
+                later.append((position, "take", source, size))
             dims.append(name)
         while subscripts and subscripts[-1] == ":":
             subscripts.pop()
         text = access.name if not subscripts else f"{access.name}[{', '.join(subscripts)}]"
-        takes = [(p, s) for p, k, s in later if k == "take"]
+        takes = [(p, s, size) for p, k, s, size in later if k == "take"]
         if len(takes) == 1:
-            text = f"take({text}, {takes[0][0]}, {takes[0][1]})"
+            text = f"take({text}, {takes[0][0]}, {takes[0][1]}, {takes[0][2]})"
         elif takes:
-            starts = ", ".join(s.split(", ")[0] for _, s in takes)
-            sizes = ", ".join(s.split(", ")[1] for _, s in takes)
-            text = f"take({text}, {tuple(p for p, _ in takes)}, ({starts}), ({sizes}))"
+            starts, sizes = ", ".join(s for _, s, _ in takes), ", ".join(size for _, _, size in takes)
+            text = f"take({text}, {tuple(p for p, _, _ in takes)}, ({starts}), ({sizes}))"
         for p, code in sorted(gathered, key=lambda g: g[0], reverse=True):
             text = f"gather({text}, {p}, {code.text})"
             dims[p : p + 1] = code.dims
         entries = [p for p, d in enumerate(dims) if d == "\0"]
-        sources = [s for _, k, s in later if k == "entry"]
+        sources = [s for _, k, s, _ in later if k == "entry"]
         for p, s in sorted(zip(entries, sources, strict=True), reverse=True):
             text = f"entry({text}, {p}, {s})"
             del dims[p]
@@ -244,7 +245,7 @@ class NodeWriter:
             dims = [d for k, d in enumerate(dims) if k not in (a, b)] + [name]
         return Code(text, tuple(dims))
 
-    def _subscript(self, e: Affine, axis: Range) -> tuple[str, str, tuple[str, ...]]:
+    def _subscript(self, e: Affine, axis: Range) -> tuple[str, str, tuple[str, ...], str]:
         """How an axis is read at e: an integer, a slice, a zero-filled slice, or an array of indices."""
         labels = [s for s, _ in e.terms if s in self.arrays]
         inside = self._inside(e, axis)
@@ -254,23 +255,23 @@ class NodeWriter:
             raise ProgramError("an axis that begins at the smaller of two sizes")
         if not labels:
             source = integer(position, self.symbol)
-            return ("int", source, ()) if inside else ("entry", source, ())
+            return ("int", source, (), "") if inside else ("entry", source, (), "")
         traced = any(s in self.system.traced for s, _ in e.terms)
         if len(labels) == 1 and e.coefficient(labels[0]) >= 1 and not traced:
             name, step = labels[0], e.coefficient(labels[0])
             r = self.arrays[name]
             first = map_bound(r.low, lambda a: position.substitute({name: a}))
             if self._covers(first, r, axis, step):
-                return "slice", ":", (name,)
+                return "slice", ":", (name,), ""
             start, size = bound_source(first, self.symbol), self.system.size(r)
             if step == 1 and not inside:
-                return "take", f"{start}, {size}", (name,)
+                return "take", start, (name,), size
             if inside:
                 stop = map_bound(r.high, lambda a: position.substitute({name: a}) + 1)
                 stride = "" if step == 1 else f":{step}"
-                return "slice", f"{start}:{bound_source(stop, self.symbol)}{stride}", (name,)
+                return "slice", f"{start}:{bound_source(stop, self.symbol)}{stride}", (name,), ""
         code = self.index_array(position)
-        return "gather", code.text, code.dims
+        return "gather", code.text, code.dims, ""
 
     def _covers(self, first, r: Range, axis: Range, step: int) -> bool:
         settle = self.system.settle
@@ -499,8 +500,13 @@ class NodeWriter:
         result = {names[s]: aligned(self.node(n), dims, self.order).text for s, n in scalars}
         for s in expression.free_symbols:
             if s not in names and s not in variables:
-                result[s] = self.number(s).text
+                result[s] = aligned(self.number(s), dims, self.order).text
         return result
+
+    def _number_dims(self, *expressions: sympy.Expr) -> list[Code]:
+        """The loop indices that stand as numbers in functions, so that the result has their dimensions."""
+        symbols = {s for e in expressions for s in e.free_symbols if s.is_integer and s.name in self.arrays}
+        return [self.number(s) for s in sorted(symbols, key=str)]
 
     def pair(self, node: ir.PairExpectation) -> Code:
         plan, left, right = self.system.definitions.pair(node)
@@ -509,7 +515,8 @@ class NodeWriter:
         mu = None if node.mu is None else self.node(node.mu)
         nu = None if node.nu is None else self.node(node.nu)
         scalars = [self.node(n) for _, n in (*node.scalars_f, *node.scalars_g)]
-        dims = union([c for c in (k, p, q, mu, nu, *scalars) if c is not None], self.order)
+        numbers = self._number_dims(node.f, node.g)
+        dims = union([c for c in (k, p, q, mu, nu, *scalars, *numbers) if c is not None], self.order)
         if self.system.definitions.singular(node):
             k = self._equal(node, k, p, dims)
         else:
@@ -529,8 +536,8 @@ class NodeWriter:
     def _equal(self, node: ir.PairExpectation, k: Code, p: Code, dims) -> Code:
         """k with p in its place where both arguments are the same vector of the same input."""
         k = aligned(k, dims, self.order)
-        if node.same is None or node.k == node.p:
-            return k
+        if node.same is None or node.k == node.p or not ({"n1", "n2"} & set(dims) or node.same):
+            return k  # one number for all samples
         masks = []
         cross = "n1" in self.order
         if cross:
@@ -541,6 +548,8 @@ class NodeWriter:
         elif not cross:
             return k
         both = combined("&", [Code(m.wrapped(), m.dims) for m in masks], self.order)
+        if not set(both.dims) <= set(dims):
+            return k
         left = aligned(p, dims, self.order)
         return Code(f"equal_where({k.text}, {left.text}, {aligned(both, dims, self.order).text})", k.dims)
 
@@ -549,10 +558,11 @@ class NodeWriter:
         q = self.node(node.q)
         mu = None if node.mu is None else self.node(node.mu)
         scalars = [self.node(n) for _, n in node.scalars]
-        dims = union([c for c in (q, mu, *scalars) if c is not None], self.order)
+        numbers = self._number_dims(node.f)
+        dims = union([c for c in (q, mu, *scalars, *numbers) if c is not None], self.order)
         texts = self._arguments([q, mu], dims)
         text = plan.call(texts[0], texts[1], self._scalars(node.scalars, names, dims, node.f, {node.z}))
-        return Code(text, dims, atomic=False)
+        return _of_shape(text, dims)
 
     def joint(self, node: ir.JointExpectation) -> Code:
         plan, left, right = self.system.definitions.joint(node)
@@ -567,7 +577,8 @@ class NodeWriter:
                     entries[b, a] = self.node(value)
         means = [None if m is None else self.node(m) for m in node.means]
         scalars = [self.node(n) for _, n in (*node.scalars_f, *node.scalars_g)]
-        dims = union([*entries.values(), *(m for m in means if m is not None), *scalars], self.order)
+        numbers = self._number_dims(node.f, node.g)
+        dims = union([*entries.values(), *(m for m in means if m is not None), *scalars, *numbers], self.order)
         covariance = {k: aligned(c, dims, self.order).text for k, c in entries.items()}
         text = plan.call(
             covariance,
@@ -575,7 +586,16 @@ class NodeWriter:
             self._scalars(node.scalars_f, left, dims, node.f, set(node.zs)),
             self._scalars(node.scalars_g, right, dims, node.g, set(node.ws)),
         )
+        return _of_shape(text, dims)
+
+
+def _of_shape(text: str, dims: tuple[str, ...]) -> Code:
+    """The value of an expectation; a number where it depends on nothing."""
+    try:
+        float(text.strip("() "))
+    except ValueError:
         return Code(text, dims, atomic=False)
+    return Code(text)
 
 
 def _count(settle, r: Range):

@@ -316,7 +316,7 @@ class SystemWriter:
         mask = writer.mask(conditions)
         if table.key.kind == ir.DATA:
             dims.append("feature")
-            order.append("feature")
+            order[:] = [d for d in order if d != "feature"] + ["feature"]
         code = transposed(code, [*order, *(d for d in code.dims if d not in order)])
         if mask is not None:
             both = sorted({*code.dims, *mask.dims}, key=order.index)
@@ -484,7 +484,7 @@ class SystemWriter:
                 self.current[item.key] = self._table(table, fixed, clauses)
             else:
                 self._loop(item)
-        result = {k: None if k in zero else self.current[k] for k in loop.keys}
+        result = {k: None if k in zero or k not in self.current else self.current[k] for k in loop.keys}
         self.current = before
         self.active.pop()
         return result

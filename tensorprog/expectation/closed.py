@@ -5,6 +5,7 @@ Sources: Williams 1997 (erf), Cho & Saul 2009 (abs, sign), Stein's lemma and Pri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import sympy
@@ -52,7 +53,7 @@ def _relu_dual(k, p, q):
 
 
 # What runtime functions are, for people: name -> (runtime module, formula).
-RUNTIME = {
+RUNTIME: dict[str, tuple[str, Callable[..., sympy.Expr] | None]] = {
     "erf_dual": ("errorfunction", _erf_dual),
     "xerf_dual": ("errorfunction", _xerf_dual),
     "gelu_dual": ("errorfunction", lambda k, p, q: (k + 2 * _xerf_dual(k / 2, p / 2, q / 2)) / 4),
@@ -118,7 +119,9 @@ def _whole_form(f: Side, g: Side):
     for side in (f, g):
         coefficient, rest = side.expr.as_independent(side.variable, as_Add=False)
         name = next((n for n in _WHOLE if isinstance(rest, head(n))), None)
-        slope = rest.args[0] / side.variable if name else sympy.nan
+        if name is None:
+            return None
+        slope = rest.args[0] / side.variable
         if not (slope.is_number and slope.is_positive):
             return None
         parts.append((name, coefficient, slope))
@@ -323,10 +326,10 @@ def _code(expr, names, shape_giver) -> str:
 def _explicit(expr):
     """The formula in known functions, or None where it is an integral."""
     formulas = {_head(name): formula for name, (_, formula) in RUNTIME.items()}
-    used = [formulas[part.func] for part in sympy.preorder_traversal(expr) if part.func in formulas]
-    if None in used:
+    known = {head_: formula for head_, formula in formulas.items() if formula is not None}
+    if any(part.func in formulas and part.func not in known for part in sympy.preorder_traversal(expr)):
         return None
-    return expr.replace(lambda part: part.func in formulas, lambda part: formulas[part.func](*part.args))
+    return expr.replace(lambda part: part.func in known, lambda part: known[part.func](*part.args))
 
 
 def _modules(expr) -> tuple[str, ...]:

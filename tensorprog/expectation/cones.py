@@ -10,7 +10,8 @@ import sympy
 
 from tensorprog.functions.registry import head
 
-_RELU, _STEP, _ABS, _SIGN = _HEADS = tuple(map(head, ("relu", "step", "abs", "sign")))
+_HEADS = tuple(map(head, ("relu", "step", "abs", "sign")))
+_RELU, _STEP, _ABS, _SIGN = _HEADS
 _LEAKY = head("leaky_relu")
 MOST_PIECES = 16
 
@@ -80,12 +81,12 @@ def _nested(term, variables):
     """An argument of a kinked function inside another function, without kinks itself; or of two kinked factors."""
     arguments: dict[sympy.Expr, list[sympy.Expr]] = {}
     for part in sympy.preorder_traversal(term):
-        if isinstance(part, _HEADS) and part.free_symbols & set(variables.values()):
+        if part.func in _HEADS and part.free_symbols & set(variables.values()):
             inner = part.args[0]
             if not inner.has(*_HEADS):
                 arguments.setdefault(inner, []).append(part)
             else:
-                deeper = [p for p in sympy.preorder_traversal(inner) if isinstance(p, _HEADS)]
+                deeper = [p for p in sympy.preorder_traversal(inner) if p.func in _HEADS]
                 return min((p.args[0] for p in deeper if not p.args[0].has(*_HEADS)), key=str)
     for inner, parts in sorted(arguments.items(), key=lambda item: str(item[0])):
         power = max((f.exp for f in sympy.Mul.make_args(term) if f.is_Pow and f.base in parts), default=1)
@@ -106,9 +107,9 @@ def _on_one_side(term, argument, sign):
             return along * inner
         return sympy.Integer(1) if along > 0 else sympy.Integer(-1 if isinstance(part, _SIGN) else 0)
 
-    found = lambda part: isinstance(part, _HEADS) and part.args[0] in (argument, -argument)  # noqa: E731
+    found = lambda part: part.func in _HEADS and part.args[0] in (argument, -argument)  # noqa: E731
     return term.replace(found, value).replace(
-        lambda part: isinstance(part, _HEADS), lambda part: part.func(sympy.expand(part.args[0]))
+        lambda part: part.func in _HEADS, lambda part: part.func(sympy.expand(part.args[0]))
     )
 
 
@@ -155,9 +156,7 @@ def _flat(term, conditions, variables) -> list[Piece]:
         raise _NoPieces
     chosen: list[tuple[int, list[tuple[str, Form]]]] = [(1, [("step", form) for form in conditions])]
     for options in choices:
-        chosen = [
-            (sign * s, [*parts, (kind, form)]) for sign, parts in chosen for s, kind, form in options
-        ]
+        chosen = [(sign * s, [*parts, (kind, form)]) for sign, parts in chosen for s, kind, form in options]
     return [piece for sign, parts in chosen if (piece := _piece(sign * coefficient, parts)) is not None]
 
 

@@ -145,8 +145,7 @@ class _Task:
     def solve(self, parts: Sequence[sympy.Expr]) -> Terms:
         """The expectation of the product of both sides as a sum of coefficients times blocks."""
         try:
-            terms = self.expand(sympy.expand(parts[0] * parts[1], power_base=False, power_exp=False, log=False, func=False))
-            return [(coefficient, self.blocks(factors)) for coefficient, factors in terms]
+            return [(coefficient, self.blocks(factors)) for coefficient, factors in self.expand(parts[0] * parts[1])]
         except _TooHard:
             # not torn into terms, it may still be had at once
             self.definitions, self.made = [], {}
@@ -163,7 +162,8 @@ class _Task:
 
     def expand(self, expr) -> list[tuple[sympy.Expr, Factors]]:
         """Terms coefficient · product of functions, none of them a bare power."""
-        todo = [self._split(term) for term in sympy.Add.make_args(expr)]
+        whole = sympy.expand(expr, power_base=False, power_exp=False, log=False, func=False)
+        todo = [self._split(term) for term in sympy.Add.make_args(whole)]
         done: dict[tuple, sympy.Expr] = {}
         while todo:
             coefficient, factors = todo.pop()
@@ -317,11 +317,9 @@ class _Task:
             if len(group) == 1:
                 made = plan_mean(parts[0], x, mean=has_mean[0], prefix=self.name())
             elif self.quick:
-                made = plan_quick_pair(*parts, x, y, (has_mean[0], has_mean[1]), self.name())
+                made = plan_quick_pair(parts[0], parts[1], x, y, (has_mean[0], has_mean[1]), self.name())
             else:
-                made = plan_pair(
-                    parts[0], parts[1], x, y, mean_f=has_mean[0], mean_g=has_mean[1], prefix=self.name()
-                )
+                made = plan_pair(parts[0], parts[1], x, y, mean_f=has_mean[0], mean_g=has_mean[1], prefix=self.name())
             self.made[key] = made
             self.definitions += made.definitions
         plan = self.made[key]
@@ -333,7 +331,7 @@ class _Task:
             if isinstance(plan, MeanPlan):
                 return plan.call(variances[0], means[0], own).join(("(", ")"))
             k = write(self.covariance(*group))
-            return plan.call(k, *variances, *means, own, own).join(("(", ")"))
+            return plan.call(k, variances[0], variances[1], means[0], means[1], own, own).join(("(", ")"))
 
         return _Block(plan.rule, plan.accuracy, plan.runtime, code)
 
@@ -396,7 +394,8 @@ class _Task:
         order = own[0] + own[1]
         if paired:
             partners = tuple(order.index(related[i][0]) if related[i] else None for i in order)
-            digits = "1e-9 for variances up to 3, 1e-7 up to 10" if max(map(len, own)) < 3 else "1e-6 for variances up to 1"
+            few = "1e-9 for variances up to 3, 1e-7 up to 10"
+            digits = few if max(map(len, own)) < 3 else "1e-6 for variances up to 1"
         elif self.quick:
             return None
         else:
@@ -412,8 +411,7 @@ class _Task:
             self.definitions.append(several_source(names[-1], parts[n], variables, scalars[-1]))
 
         def code(write):
-            size = len(order)
-            entries = tuple_code(write(self.covariance(order[i], order[j])) for i in range(size) for j in range(i, size))
+            entries = tuple_code(write(self.covariance(i, j)) for a, i in enumerate(order) for j in order[a:])
             means = tuple_code(write(self.means[i]) for i in order)
             values = tuple_code(tuple_code(write(s) for s in side) for side in scalars)
             count = (len(own[0]), len(own[1]))
@@ -485,10 +483,7 @@ class _Task:
             quick=True,
         )  # fmt: skip
         try:
-            terms = inner.expand(
-                sympy.expand(given[0] * given[1], power_base=False, power_exp=False, log=False, func=False)
-            )
-            blocks = [(coefficient, inner.blocks(factors)) for coefficient, factors in terms]
+            blocks = [(a, inner.blocks(factors)) for a, factors in inner.expand(given[0] * given[1])]
         except _TooHard:
             return None
         plan = _joint_plan(inner, blocks, None)

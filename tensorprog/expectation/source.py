@@ -18,18 +18,14 @@ def runtime_source(names: Iterable[str]) -> str:
         if name in done:
             return
         text = resources.files("tensorprog.expectation.runtime").joinpath(f"{name}.py").read_text(encoding="utf-8")
-        tree = ast.parse(text)
+        tree, lines = ast.parse(text), text.splitlines()
         imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         for node in imports:
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
                 add(node.module)
-        lines = text.splitlines()
-        for node in imports:
-            lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
-        docstring = tree.body[0]
-        title = ast.get_docstring(tree).splitlines()[0]
-        lines[docstring.lineno - 1 : docstring.end_lineno] = [None] * (docstring.end_lineno - docstring.lineno + 1)
-        body = "\n".join(line for line in lines if line is not None).strip("\n")
+        title = (ast.get_docstring(tree) or name).splitlines()[0]
+        left_out = {n for node in (*imports, tree.body[0]) for n in range(node.lineno, (node.end_lineno or 0) + 1)}
+        body = "\n".join(line for n, line in enumerate(lines, 1) if n not in left_out).strip("\n")
         done[name] = f"# {name}: {title}\n\n{body}\n"
 
     for name in names:

@@ -324,7 +324,8 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
             if op == "*" and isinstance(readout_type(right, scope), Process):
                 output_factor(left, scope)
                 return Process()
-            return infer(e, scope)
+            if not any(isinstance(s, syntax.Name) and s.name in scope.widths for s in _leaves(e)):
+                return infer(e, scope)
         case syntax.Negate(operand):
             return readout_type(operand, scope)
         case syntax.Conditional(a, c, b):

@@ -22,6 +22,7 @@ from tensorprog.language import syntax
 from tensorprog.program.affine import Affine, Range, at_most, extent, map_bound, maximum, minimum, shift
 from tensorprog.program.ir import Family, Function, Program
 from tensorprog.program.scope import Binding, Scope, apply_definition, arithmetic
+from tensorprog.program.substitution import subexpressions
 from tensorprog.program.typing import is_zero
 from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
 from tensorprog.theorem.recursion import Condition, affine_number
@@ -329,7 +330,7 @@ class CaseReader:
             return Linear(tuple(self._put_term(t, mapping) for t in self._terms(e, [r.name for r in loops])))
         assert isinstance(e, syntax.Call), e
         (inner,) = e.arguments
-        if e.function == "LinComb" and not isinstance(family.type, Scalar | Data):
+        if e.function == "LinComb" and not isinstance(family.type, Scalar):
             return Linear(tuple(self._put_term(t, mapping) for t in self._terms(inner, [r.name for r in loops])))
         body = self._pointwise(inner, isinstance(family.type, Scalar))
         return self._put_pointwise(body, mapping)
@@ -496,6 +497,8 @@ class CaseReader:
         ]
 
     def _is_scalar(self, e: syntax.Expr) -> bool:
+        if any(isinstance(s, syntax.Binary) and s.op == "@" for s in subexpressions(e)):
+            return False
         if any(isinstance(s, syntax.Name) and s.name in self.program.widths for s in _leaves(e)):
             return True
         from tensorprog.program.typing import readout_type

@@ -11,10 +11,12 @@ table is widened and the derivation starts again, until nothing changes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import sympy
 
+from tensorprog import functions
 from tensorprog.errors import ProgramError
 from tensorprog.program.affine import Affine, Range, map_bound, maximum, minimum
 from tensorprog.program.ir import Family, Program
@@ -98,6 +100,7 @@ class Deriver:
         self.pending: list[Key] = []
         self.changed = False
         self.zero_mean = self._zero_means()
+        self.zero_scalars: dict[str, bool] = {}
         self.index_names = {b.name for s in program.text.statements for b in binders(s)}
 
     # ------------------------------------------------------------ driver
@@ -128,7 +131,25 @@ class Deriver:
                     self.tables[key] = self._table(key)
             if not self.changed:
                 break
-        return ir.Recursion(self.program, dict(reversed(self.tables.items())), output, limits)
+        wanted = self._reached([k for k in (output, *limits) if k is not None])
+        tables = {k: t for k, t in reversed(self.tables.items()) if k in wanted}
+        return ir.Recursion(self.program, tables, output, limits)
+
+    def _reached(self, keys: list[Key]) -> set[Key]:
+        """The tables that these need; some were looked at only to find that they are zero."""
+        reached: set[Key] = set()
+        while keys:
+            key = keys.pop()
+            if key in reached:
+                continue
+            reached.add(key)
+            for clause in self.tables[key].clauses:
+                for node in ir.walk(clause.value):
+                    if isinstance(node, ir.Read):
+                        keys.append(node.key)
+                    if isinstance(node, ir.Gram):
+                        keys += [Key(ir.DATA, "self", (name,)) for name in node.names]
+        return reached
 
     def _ask(self, key: Key) -> None:
         if key not in self.tables:
@@ -225,7 +246,7 @@ class Deriver:
             if key.kind == ir.MEAN:
                 value = self._mean_of(case, ranges)
             elif isinstance(case.body, Linear):
-                value = ZERO
+                value = self._linear_data(case.body, ranges) if key.kind == ir.DATA else ZERO
             elif key.kind == ir.DATA:
                 value = self._data(case.body)
             else:
@@ -248,6 +269,14 @@ class Deriver:
             case Pointwise() as f:
                 return self._expectation(f, view, ranges, case)
         raise AssertionError(case)
+
+    def _linear_data(self, body: Linear, ranges: dict[str, Range]) -> Node:
+        total = []
+        for t in body.terms:
+            ctx = Context(ranges, {r.name: r for r in t.sums}, list(t.conditions))
+            inner = ONE if t.vector is None else self._read_one(t.vector, None)
+            total.append(self._gather(ctx, [self._coefficient(t, None, {}), inner]))
+        return add(*total)
 
     def _data(self, body: Pointwise) -> Node:
         arguments = [(s, self._read_one(r, None)) for s, r in body.vectors]
@@ -293,6 +322,11 @@ class Deriver:
 
     def _apply(self, e: sympy.Expr, forms: dict[sympy.Symbol, ScalarForm], side, rename) -> Node:
         used = {s: f for s, f in forms.items() if s in e.free_symbols}
+        for s, f in list(used.items()):
+            ((_, leaf),) = f.arguments
+            if isinstance(leaf, Reference) and self._is_zero_scalar(leaf.name):
+                e = self._at_zero(e, s, leaf)
+                del used[s]
         e = self._renamed_number(e, rename, side)
         if not used:
             return ir.Constant(e)
@@ -303,6 +337,30 @@ class Deriver:
         if len(arguments) == 1 and e == arguments[0][0]:
             return arguments[0][1]
         return ir.Apply(e, tuple(arguments))
+
+    def _is_zero_scalar(self, name: str) -> bool:
+        """Whether a C is zero by the structure of the program: the Moment of independent vectors of mean zero."""
+        if name not in self.zero_scalars:
+            self.zero_scalars[name] = False  # while it is looked at: a C that depends on itself is not known to be zero
+            family = self.program.families[name]
+            cases = self.reader.cases(name) if family.role == "assigned" else ()
+            self.zero_scalars[name] = bool(cases) and all(
+                isinstance(c.body, Linear) or ir.is_zero(self._moment(c.body, {r.name: r for r in c.binders}, c))
+                for c in cases
+            )
+        return self.zero_scalars[name]
+
+    def _at_zero(self, e: sympy.Expr, s: sympy.Symbol, leaf: Reference) -> sympy.Expr:
+        """A function of a C at its limit 0. Raises ProgramError where it is not continuous there (theory: Growth)."""
+        value = e.subs(s, 0)
+        jumps = functions.facts(e, s).jumps if not e.is_polynomial(s) else ()
+        if value.has(sympy.zoo, sympy.nan, sympy.oo) or any(sympy.simplify(j) == 0 for j in jumps):
+            raise ProgramError(
+                f"'{leaf.name}' goes to 0 with the width, and this is not continuous in it there: it has no limit",
+                leaf.span,
+                hint="a Moment of independent vectors of mean 0 is 0; add a positive number to it before dividing",
+            )
+        return value
 
     def _scalar_leaf(self, leaf: ScalarLeaf, side, rename) -> Node:
         if isinstance(leaf, Reference):
@@ -549,6 +607,11 @@ class Deriver:
         difference = e - f
         if difference.is_constant:
             return difference.constant == 0
+        divisor = math.gcd(*(k for _, k in difference.terms))
+        if all(s in ranges for s, _ in difference.terms) and divisor > 1:
+            if difference.constant % divisor:
+                return False
+            difference = Affine(difference.constant // divisor, tuple((s, k // divisor) for s, k in difference.terms))
         candidates = [s for s, k in difference.terms if s in ranges and abs(k) == 1]
         candidates.sort(key=lambda s: (not s.endswith("'"), s))
         for s in candidates:
@@ -1111,13 +1174,15 @@ class Deriver:
         for s, r in vectors:
             ctx = Context(dict(ranges))
             first, second = (r, g) if side == "left" else (g, r)
-            covariance = self._gather(ctx, [self.second(view, first, second, True, ctx)])
+            # Where g's family is an H elsewhere, its case here is a MatMul: its mean is 0, E Z Z^g the covariance.
+            centred = _gaussian(self.program.families[g.name])
+            covariance = self._gather(ctx, [self.second(view, first, second, centred, ctx)])
             if ir.is_zero(covariance):
                 continue
             slope = replace(f, expression=f.expression.diff(s))
             total.append(product(self._expectation(slope, inner_view, ranges, placeholder), covariance))
         mean = self.mean(g, view.right if side == "left" else view.left, ranges)
-        if not ir.is_zero(mean):
+        if not ir.is_zero(mean) and _gaussian(self.program.families[g.name]):
             total.append(product(self._expectation(f, inner_view, ranges, placeholder), mean))
         return add(*total)
 

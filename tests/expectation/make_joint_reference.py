@@ -16,6 +16,7 @@ FILE = pathlib.Path(__file__).with_name("joint_reference.npz")
 VARIANCES = ((0.1, 0.1, 0.1, 0.1), (1.0, 1.0, 1.0, 1.0), (5.0, 1.0, 0.1, 5.0))
 # correlations of (z, w) and of (u, t)
 CORRELATIONS = (-1.0, -0.5, 0.0, 0.9, 1 - 1e-8, 1.0)
+SMOOTH_CORRELATIONS = (-1.0, 0.0, 1 - 1e-8, 1.0)
 C = 0.5
 
 
@@ -136,7 +137,7 @@ def main():
         found[name] = table(lambda v, a, b, arguments=arguments: kinked(*arguments, v, a, b))
         print(name, flush=True)
     for name, f in SMOOTH.items():
-        found[name] = table(lambda v, a, b, f=f: smooth(f, v, a, b), CORRELATIONS[::2] + CORRELATIONS[-1:])
+        found[name] = table(lambda v, a, b, f=f: smooth(f, v, a, b), SMOOTH_CORRELATIONS)
         print(name, flush=True)
     np.savez_compressed(FILE, **found)
 

@@ -119,8 +119,8 @@ def compiled(cases, make):
 def test_forward_and_reverse_mode_agree_under_jit_and_vmap(cases, make):
     value = make.pair(cases.SMOOTH["tanh"])
     point = jnp.asarray([[0.3, 1.0, 1.0], [0.9, 1.0, 2.0]])
-    reverse = jax.vmap(jax.grad(value, (0, 1, 2)))(*point.T)
-    forward = jax.vmap(jax.jacfwd(value, (0, 1, 2)))(*point.T)
+    reverse = jax.jit(jax.vmap(jax.grad(value, (0, 1, 2))))(*point.T)
+    forward = jax.jit(jax.vmap(jax.jacfwd(value, (0, 1, 2))))(*point.T)
     np.testing.assert_allclose(reverse, forward, rtol=1e-10)
 
 

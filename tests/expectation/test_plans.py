@@ -97,7 +97,7 @@ def test_a_table_is_its_entries(make):
     value, elu = make.pair(sympy.tanh(X)), make.pair(function("elu", X))
     p, q = jnp.asarray([[0.5], [2.0]]), jnp.asarray([[1.0, 3.0, 0.1]])
     k = jnp.asarray([[0.1, -0.9, 0.2], [1.4, 2.0, 0.0]])
-    for function_ in (value, elu):
+    for function_ in map(jax.jit, (value, elu)):
         whole = function_(k, p, q)
         for i in range(2):
             for j in range(3):
@@ -105,10 +105,10 @@ def test_a_table_is_its_entries(make):
 
 
 def test_large_tables_go_slice_by_slice(make):
-    p = jnp.linspace(0.1, 2.0, 300_000).reshape(3, 100_000)
+    p = jnp.linspace(0.1, 2.0, 108_000).reshape(3, 36_000)
     found = jax.jit(make.pair(sympy.tanh(X)))(p, p, p)
-    pick = make.mean(sympy.tanh(X) ** 2)(p[1, ::20_000])
-    np.testing.assert_allclose(found[1, ::20_000], pick, rtol=1e-9)
+    pick = make.mean(sympy.tanh(X) ** 2)(p[1, ::9_000])
+    np.testing.assert_allclose(found[1, ::9_000], pick, rtol=1e-9)
 
 
 def by_mpmath(f, p, mu, cuts=()):
@@ -135,9 +135,9 @@ def test_means_of_one_gaussian(mu, make):
             assert abs(float(value(p, mu)) - expected) <= 1e-9 * scale, (expr, p)
 
 
-def brute(f, g, k, p, q, mu, nu):
-    """Trapezoidal rule: exact for smooth functions, 1e-4 with kinks."""
-    x = np.linspace(-9, 9, 3001)
+def brute(f, g, k, p, q, mu, nu, count=3001):
+    """Trapezoidal rule: exact for smooth functions, also with few points, 1e-4 with kinks."""
+    x = np.linspace(-9, 9, count)
     weight = (x[1] - x[0]) / np.sqrt(2 * np.pi) * np.exp(-(x**2) / 2)
     w = nu + k / np.sqrt(p) * x[:, None] + np.sqrt(q - k * k / p) * x
     return weight * f(mu + np.sqrt(p) * x) @ (g(w) @ weight)
@@ -160,7 +160,8 @@ def test_mixed_pairs_and_means(make):
         for mu, nu in ((0.0, 0.0), (0.4, -0.7)):
             value = jax.jit(make.pair(f, g, means=bool(mu)))
             arguments = (0.5, 1.3, 0.8, *((mu, nu) if mu else ()))
-            expected = brute(functions.numeric(f, [X]), functions.numeric(g, [X]), 0.5, 1.3, 0.8, mu, nu)
+            count = 3001 if level < 2 else 601
+            expected = brute(functions.numeric(f, [X]), functions.numeric(g, [X]), 0.5, 1.3, 0.8, mu, nu, count)
             np.testing.assert_allclose(value(*arguments), expected, rtol=bound, atol=bound)
 
 
@@ -194,19 +195,18 @@ def gauss_hermite(f, covariance, count=28):
 @pytest.mark.parametrize(
     ("f", "bound"),
     [(X * function("sigmoid", Y), 1e-8), (X**2 * sympy.tanh(Y) + Y, 1e-6), (X * Y, 1e-12),
-     (sympy.erf(X) * function("sigmoid", Y), 1e-4)],
+     (sympy.erf(X) * function("sigmoid", Y), 1e-8)],
     ids=str,
 )  # fmt: skip
 def test_joint(f, bound, make):
     g = f.subs({X: U, Y: V}, simultaneous=True)
     _, value = make.joint(f, g, (X, Y), (U, V))
     expected = gauss_hermite(functions.numeric(f * g, [X, Y, U, V]), COVARIANCE)
-    np.testing.assert_allclose(jax.jit(value)(COVARIANCE, None), expected, rtol=bound)
-    slope = jax.jit(jax.grad(value))(COVARIANCE, None)
-    up, down = (float(value(COVARIANCE + s * 1e-4 * UNIT, None)) for s in (1, -1))
-    np.testing.assert_allclose(
-        np.sum(np.triu(slope) * UNIT), (up - down) / 2e-4, rtol=max(1e-5, 100 * bound), atol=1e-7
-    )
+    compiled = jax.jit(value)
+    np.testing.assert_allclose(compiled(COVARIANCE, None), expected, rtol=bound)
+    slope = jax.jit(lambda c: jax.jvp(lambda c: value(c, None), (c,), (UNIT,))[1])(COVARIANCE)
+    up, down = (float(compiled(COVARIANCE + s * 1e-4 * UNIT, None)) for s in (1, -1))
+    np.testing.assert_allclose(slope, (up - down) / 2e-4, rtol=max(1e-5, 100 * bound), atol=1e-7)
 
 
 UNIT = np.zeros((4, 4))
@@ -238,6 +238,7 @@ def test_joint_takes_singular_covariances(make):
     _, value = make.joint(f, g, (X, Y), (U, V))
     twice = np.tile(COVARIANCE[:2, :2], (2, 2))
     expected = gauss_hermite(lambda x, y: np.tanh(x * y) ** 2, COVARIANCE[:2, :2], 60)
-    found, slope = jax.value_and_grad(value)(twice, None)
-    np.testing.assert_allclose(found, expected, rtol=3e-2)
-    assert np.all(np.isfinite(slope)) and np.all(np.isfinite(jax.grad(value)(np.zeros((4, 4)), None)))
+    both = jax.jit(jax.value_and_grad(value))
+    found, slope = both(twice, None)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.all(np.isfinite(slope)) and np.all(np.isfinite(both(np.zeros((4, 4)), None)[1]))

@@ -208,7 +208,6 @@ output y := v.T @ h[T] / sqrt(n)
     {"U": (("n", 3), 0, 1), "W": (("n", "n"), 0, 1)},
     residual_rnn,
     {"x": (4, 3)},
-    refused="two-dimensional orders of steps",
 )
 
 
@@ -245,14 +244,12 @@ CASES["leaky states"] = Case(
     STEP_LAWS,
     steps(lambda t, s, w, u: 0.5 * s[t - 1] + jnp.tanh(w(s[t - 1]) + u)),
     {"x": (4, 3)},
-    refused="two-dimensional orders of steps",
 )
 CASES["one matrix reads two steps"] = Case(
     steps_text("second_order", "tanh(W @ s[t-1] + W @ s[t-2] + U @ x[t])"),
     STEP_LAWS,
     steps(lambda t, s, w, u: jnp.tanh(w(s[t - 1]) + w(s[t - 2]) + u)),
     {"x": (4, 3)},
-    refused="two-dimensional orders of steps",
 )
 
 
@@ -280,7 +277,6 @@ output y := v.T @ s[2, T] / sqrt(n)
     STEP_LAWS,
     stacked,
     {"x": (3, 3)},
-    refused="two-dimensional orders of steps",
 )
 
 

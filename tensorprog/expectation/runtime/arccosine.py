@@ -14,7 +14,7 @@ def arcsin(c):
     if c.dtype == jnp.float64:
         return jnp.arcsin(c)
     x = jnp.abs(c)
-    polynomial = ARCCOS[-1]
+    polynomial = jnp.full_like(x, ARCCOS[-1])
     for coefficient in ARCCOS[-2::-1]:
         polynomial = polynomial * x + coefficient
     return jnp.sign(c) * (0.5 * jnp.pi - jnp.sqrt(1 - x) * polynomial)

@@ -84,7 +84,8 @@ def split_outer(u_kinks, t_kinks):
             def inner(y):
                 return f(mu + p_root * x, nu + q_root * (c * x + s * y), *parameters)
 
-            return integrate_pieces(inner, [standardized(place, c * x, s) for place in t_places], OUTER_EVEN, shape, dtype)
+            cuts = [standardized(place, c * x, s) for place in t_places]
+            return integrate_pieces(inner, cuts, OUTER_EVEN, shape, dtype)
 
         points = [standardized(place, mu, p_root) for place in u_kinks(*parameters)]
         points += [standardized(place, 0, c) for place in t_places]

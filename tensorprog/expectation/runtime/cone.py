@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from .arccosine import arcsin
 from .shapes import correlation, float_dtype, reciprocal, same_rank
 
-CONE_PAIRS = tuple(zip(*np.triu_indices(4), strict=True))
+CONE_PAIRS = tuple((i, j) for i in range(4) for j in range(i, 4))
 CONE_CROSS = ((0, 2), (0, 3), (1, 2), (1, 3))
 ROOT_2PI = float(np.sqrt(2 * np.pi))
 
@@ -77,13 +77,13 @@ class Cone:
         """1 - r²."""
         key = (min(i, j), max(i, j)), tuple(sorted(given))
         if key not in self.gaps:
-            r = self.r(i, j, given)
-            self.gaps[key] = (1 - r) * (1 + r)
+            c = self.r(i, j, given)
+            self.gaps[key] = (1 - c) * (1 + c)
         return self.gaps[key]
 
     def spread(self, i, given):
         """The standard deviation of i, in units of its own, where those in `given` are zero."""
-        total = 1.0
+        total: jax.Array | float = 1.0
         for n, m in enumerate(given):
             total = total * jnp.sqrt(self.gap(i, m, given[:n]))
         return total

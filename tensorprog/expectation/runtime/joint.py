@@ -19,7 +19,7 @@ def zero_pivot_cholesky(entries, size):
     entries[i, j], i <= j, are arrays. A pivot below 10 roundings of its variance counts as zero: equal Gaussians give
     one.
     """
-    low = {}
+    low: dict = {}
     for j in range(size):
         variance = entries[j, j]
         pivot = variance - sum(low[j, m] ** 2 for m in range(j))
@@ -86,7 +86,8 @@ def _gaussian_joint_jvp(f, order, primals, tangents):
 
     value = mean(f)
     terms = [jnp.zeros_like(value)]
-    for i, j, tangent in zip(*np.triu_indices(size), tangents[0], strict=True):
+    pairs = [(i, j) for i in range(size) for j in range(i, size)]
+    for (i, j), tangent in zip(pairs, tangents[0], strict=True):
         if type(tangent) is not SymbolicZero:
             both = mean(partial_derivative(partial_derivative(f, i), j), i, j)
             terms.append((0.5 if i == j else 1.0) * both * tangent)
@@ -96,4 +97,4 @@ def _gaussian_joint_jvp(f, order, primals, tangents):
     for i, tangent in enumerate(tangents[2]):
         if type(tangent) is not SymbolicZero:
             terms.append(mean(partial_derivative(f, size + i)) * tangent)
-    return value, sum(terms).astype(value.dtype)
+    return value, sum(terms[1:], terms[0]).astype(value.dtype)

@@ -47,7 +47,7 @@ def paired_rule(f, g, covariance, means, scalars, count, partners):
             return rotated_rule(f, g, covariance, means, scalars, count, partners)
         grid = jnp.meshgrid(*[jnp.asarray(x, dtype)] * own, indexing="ij")
 
-        def coefficients(arguments, function=function, grid=grid, matrices=matrices, own=own):
+        def coefficients(arguments, function=function, x=x, grid=grid, matrices=matrices, own=own):
             points = [m + root * n for m, root, n in zip(arguments[:own], arguments[own:], grid, strict=False)]
             samples = jnp.broadcast_to(function(*points, *arguments[2 * own :]), [x.size] * own).astype(dtype)
             for rows in matrices:
@@ -82,7 +82,7 @@ def paired_rule(f, g, covariance, means, scalars, count, partners):
 
         def add(m, total):
             chosen = [lax.dynamic_index_in_dim(a, terms - 1 - m, rank, keepdims=False) for a in (left, right)]
-            return total * powers[0] + horner(*chosen, powers[1:])
+            return total * powers[0] + horner(chosen[0], chosen[1], powers[1:])
 
         return lax.fori_loop(0, terms, add, jnp.zeros(shape, dtype))
 
@@ -122,7 +122,8 @@ def rotated_rule(f, g, covariance, means, scalars, count, partners):
             if not number:
                 factors.append(jnp.zeros((0, 0), dtype))
                 continue
-            factors.append(jnp.stack([jnp.stack([*row, *[jnp.zeros((), dtype)] * (number - len(row))]) for row in rows]))
+            empty = jnp.zeros((), dtype)
+            factors.append(jnp.stack([jnp.stack([*row, *[empty] * (number - len(row))]) for row in rows]))
         if min(count):
             cross = jnp.stack([jnp.stack([table[i, count[0] + j] for j in range(count[1])]) for i in range(count[0])])
             cross = solve_lower(factors[1], solve_lower(factors[0], cross).T).T
@@ -138,9 +139,7 @@ def rotated_rule(f, g, covariance, means, scalars, count, partners):
             x, matrix = hermite_functions(MEHLER_ROTATED[max(count)])
             nodes = jnp.meshgrid(*[jnp.asarray(x, dtype)] * number, indexing="ij")
             rows = factor @ turn
-            points = [
-                centre[first + i] + sum(rows[i, j] * nodes[j] for j in range(number)) for i in range(number)
-            ]
+            points = [centre[first + i] + sum(rows[i, j] * nodes[j] for j in range(number)) for i in range(number)]
             samples = jnp.broadcast_to(function(*points, *values), [x.size] * number).astype(dtype)
             for i in range(number):
                 rows = matrix if i < min(count) else matrix[:1]
@@ -156,7 +155,7 @@ def rotated_rule(f, g, covariance, means, scalars, count, partners):
 
 def solve_lower(factor, right):
     """factor⁻¹·right; rows whose pivot is zero give zero."""
-    rows = []
+    rows: list = []
     for i in range(factor.shape[0]):
         rest = right[i] - sum(factor[i, j] * rows[j] for j in range(i))
         pivot = factor[i, i]
@@ -187,9 +186,10 @@ def _gaussian_product_jvp(rule, count, partners, f, g, primals, tangents):
 
     value = mean()
     terms = [jnp.zeros_like(value)]
-    for i, j, tangent in zip(*np.triu_indices(size), tangents[0], strict=True):
+    pairs = [(i, j) for i in range(size) for j in range(i, size)]
+    for (i, j), tangent in zip(pairs, tangents[0], strict=True):
         if type(tangent) is not SymbolicZero:
-            terms.append((0.5 if i == j else 1.0) * mean(int(i), int(j)) * tangent)
+            terms.append((0.5 if i == j else 1.0) * mean(i, j) * tangent)
     for i, tangent in enumerate(tangents[1]):
         if type(tangent) is not SymbolicZero:
             terms.append(mean(i) * tangent)
@@ -199,4 +199,4 @@ def _gaussian_product_jvp(rule, count, partners, f, g, primals, tangents):
                 functions = [f, g]
                 functions[side] = partial_derivative(functions[side], count[side] + i)
                 terms.append(gaussian_product(rule, count, partners, *functions, *primals) * tangent)
-    return value, sum(terms).astype(value.dtype)
+    return value, sum(terms[1:], terms[0]).astype(value.dtype)

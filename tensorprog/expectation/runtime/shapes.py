@@ -15,8 +15,7 @@ def same_rank(*arrays):
     """The arrays as floats of one dtype and one number of axes; singleton axes stay."""
     dtype = float_dtype(*arrays)
     rank = max(jnp.ndim(a) for a in arrays)
-    arrays = [jnp.asarray(a, dtype) for a in arrays]
-    return [a.reshape((1,) * (rank - a.ndim) + a.shape) for a in arrays]
+    return [jnp.asarray(a, dtype).reshape((1,) * (rank - jnp.ndim(a)) + jnp.shape(a)) for a in arrays]
 
 
 def common_shape(*arrays):
