@@ -747,7 +747,8 @@ class Deriver:
             if f.name != g.name or not self._same_indices(u.indices, w.indices, ctx):
                 return ZERO
             return self._law(f, view, self._solved(u, ctx).indices)
-        a, b = self._inline(u, view.left), self._inline(w, view.right)
+        ranges = ctx.all_ranges()
+        a, b = self._inline(u, view.left, ranges), self._inline(w, view.right, ranges)
         if a is not None and b is not None:
             return self._matmul(view, a, b, ctx)
         return self._read_pair(ir.COVARIANCE, view, u, w)
@@ -796,19 +797,17 @@ class Deriver:
         parameter = family.stands_for or family.name
         return ir.LawVariance(family.name, parameter, self._at(scale, family, indices), rate, moves)
 
-    def _inline(self, u: Reference, side: str | None) -> Multiply | None:
-        """The MatMul that defines u, a vector of that run, where one assignment does for all indices."""
-        cases = self.reader.cases(u.name) if self.program.families[u.name].role == "assigned" else ()
-        if len(cases) != 1 or not isinstance(cases[0].body, Multiply) or cases[0].conditions:
+    def _inline(self, u: Reference, side: str | None, ranges: dict[str, Range]) -> Multiply | None:
+        """The MatMul that defines u, a vector of that run, where its indices tell which assignment does."""
+        if self.program.families[u.name].role != "assigned":
             return None
-        mapping = {}
-        for t, i in zip(cases[0].target, u.indices, strict=True):
-            if len(t.terms) != 1 or t.terms[0][1] != 1 or t.terms[0][0] in mapping:
-                return None
-            mapping[t.terms[0][0]] = i - t.constant
-        if any(r.name not in mapping for r in cases[0].binders):
+        found = self._case_at(u, ranges)
+        if found is None:
             return None
-        body = self.reader.put(cases[0].body, self._mapping(mapping, side))
+        case, mapping = found
+        if not isinstance(case.body, Multiply) or case.conditions or any(r.name not in mapping for r in case.binders):
+            return None
+        body = self.reader.put(case.body, self._mapping(mapping, side))
         assert isinstance(body, Multiply)
         return body
 
