@@ -71,7 +71,7 @@ class Program:
         return print_program(self.ir.text)
 
     def backward(self) -> Program:
-        """The Netsor⊤ program with the backward pass: for each vector h that the output reaches, d_h = sqrt(n)·∂output/∂h.
+        """The program with its backward pass: for each vector h that the output reaches, d_h = sqrt(n)·∂output/∂h.
 
         The indices of an output family come first, as in `d_s[o, t]`. Raises ProgramError where no output is a readout,
         and for what has no derivative as a program.

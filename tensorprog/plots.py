@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tensorprog.output import write_atomically
 
 FORMATS = ("png", "pdf", "svg")
 _PANEL = 4.2  # inches, the side of one panel
+_DPI = 120
 _MOST_PIXELS = 2000  # a larger matrix is thinned: no screen shows more, and the copies would not fit the memory
 _MOST_LINES = 50  # more lines between blocks would hide the blocks
 _MOST_ELONGATED = 4  # beyond this ratio of the sides, entries are no longer drawn as squares
@@ -72,14 +74,56 @@ def correlation(matrix: NDArray[Any]) -> NDArray[Any]:
     return np.divide(matrix, scale, out=np.zeros_like(scale), where=scale > 0)
 
 
-def plot_kernels(arrays: Mapping[str, NDArray[Any]], path: str | os.PathLike[str], title: str | None = None) -> None:
+@dataclass(frozen=True)
+class Classes:
+    """The inputs of a kernel sorted by class.
+
+    `order` (N,) lists the inputs, class by class and within a class as they were; `names` are the classes, and
+    `starts` the places in `order` where each begins, followed by N.
+    """
+
+    order: NDArray[np.intp]
+    names: tuple[str, ...]
+    starts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, labels: Sequence[Any] | NDArray[Any]) -> Classes:
+        """From the class of each input, (N,). Raises ValueError for another shape, and above fifty classes."""
+        array = np.asarray(labels)
+        if array.ndim != 1 or array.size == 0:
+            raise ValueError(f"labels are one value for each input: their shape is {array.shape}, not (N,)")
+        values, counts = np.unique(array, return_counts=True)
+        if len(values) > _MOST_LINES:
+            raise ValueError(f"the labels have {len(values)} different values: at most {_MOST_LINES} can be told apart")
+        whole = array.dtype.kind == "f" and bool((values == np.round(values)).all())
+        names = tuple(str(int(value) if whole else value) for value in values)
+        return cls(np.argsort(array, kind="stable"), names, (0, *map(int, np.cumsum(counts))))
+
+    def sort(self, name: str, kernel: NDArray[Any]) -> NDArray[Any]:
+        """A kernel (N, N, ...) of these inputs with themselves, in their order. Raises ValueError for another shape."""
+        count = len(self.order)
+        if kernel.shape[:2] != (count, count):
+            raise ValueError(
+                f"there are {count} labels, and {name!r} has shape {kernel.shape}: "
+                f"labels need the kernel of {count} inputs with themselves"
+            )
+        return kernel[self.order][:, self.order]
+
+
+def plot_kernels(
+    arrays: Mapping[str, NDArray[Any]],
+    path: str | os.PathLike[str],
+    title: str | None = None,
+    labels: Sequence[Any] | NDArray[Any] | None = None,
+) -> None:
     """Draws every kernel in `arrays` (`{"nngp": (N1, N2, ...), "ntk": ...}`), a row each, into a PNG, PDF or SVG file.
 
     Beside the kernel stands its correlation, where the kernel is of inputs with themselves. Keys that end in `_stderr`
-    are left out.
+    are left out. With `labels` (N,), the class of each input, such a kernel's inputs are sorted by class, and lines
+    stand between the classes.
 
-    Raises ValueError for another suffix, an array that is no kernel, or where there is none; OSError where the file
-    cannot be written.
+    Raises ValueError for another suffix, an array that is no kernel, labels that do not fit, or where there is no
+    kernel; OSError where the file cannot be written.
     """
     kind = plot_format(path)
     kernels = {name: np.asarray(array) for name, array in arrays.items() if not name.endswith(_STDERR)}
@@ -88,8 +132,11 @@ def plot_kernels(arrays: Mapping[str, NDArray[Any]], path: str | os.PathLike[str
     for name, kernel in kernels.items():
         if kernel.dtype.kind not in "biuf":
             raise ValueError(f"{name!r} is not a kernel: it does not hold real numbers")
-    figure = _draw({name: block_matrix(kernel) for name, kernel in kernels.items()}, title)
-    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=150))
+    classes = None if labels is None else Classes.of(labels)
+    if classes:
+        kernels = {name: classes.sort(name, kernel) for name, kernel in kernels.items()}
+    figure = _draw({name: block_matrix(kernel) for name, kernel in kernels.items()}, title, classes)
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=_DPI))
 
 
 def plot_format(path: str | os.PathLike[str]) -> str:
@@ -100,7 +147,7 @@ def plot_format(path: str | os.PathLike[str]) -> str:
     return kind
 
 
-def _draw(kernels: Mapping[str, BlockMatrix], title: str | None) -> Figure:
+def _draw(kernels: Mapping[str, BlockMatrix], title: str | None, classes: Classes | None) -> Figure:
     thinned = {name: _Panel.of(block) for name, block in kernels.items()}
     with_correlation = {name: is_self_kernel(panel.values) for name, panel in thinned.items()}
     columns = 2 if any(with_correlation.values()) else 1
@@ -111,9 +158,9 @@ def _draw(kernels: Mapping[str, BlockMatrix], title: str | None) -> Figure:
     axes = figure.subplots(len(kernels), columns, squeeze=False)
     for row, (name, panel) in zip(axes, thinned.items(), strict=True):
         heading = name.upper()
-        _heat_map(figure, row[0], panel, panel.values, f"{heading} covariance" if name == "nngp" else heading)
+        _heat_map(figure, row[0], panel, panel.values, f"{heading} covariance" if name == "nngp" else heading, classes)
         if with_correlation[name]:
-            _heat_map(figure, row[1], panel, correlation(panel.values), f"{heading} correlation", ceiling=1.0)
+            _heat_map(figure, row[1], panel, correlation(panel.values), f"{heading} correlation", classes, ceiling=1.0)
         elif columns == 2:
             row[1].set_axis_off()
     if title:
@@ -136,7 +183,13 @@ class _Panel:
 
 
 def _heat_map(
-    figure: Figure, axes: Axes, panel: _Panel, values: NDArray[np.float64], title: str, ceiling: float | None = None
+    figure: Figure,
+    axes: Axes,
+    panel: _Panel,
+    values: NDArray[np.float64],
+    title: str,
+    classes: Classes | None,
+    ceiling: float | None = None,
 ) -> None:
     height, width = panel.block.values.shape
     low, high, colours = _colours(values, ceiling)
@@ -152,11 +205,18 @@ def _heat_map(
     )
     axes.set_facecolor("0.8")  # what shows where a value is not finite
     axes.set_title(title, fontsize=13)
-    _mark_inputs(axes, "x", width, panel.block.columns)
-    _mark_inputs(axes, "y", height, panel.block.rows)
     note = f", one in {panel.step} drawn" if panel.step > 1 else ""
-    axes.set_xlabel(_axis_label("x2", width, panel.block.columns) + note, fontsize=11)
-    axes.set_ylabel(_axis_label("x1", height, panel.block.rows) + note, fontsize=11)
+    for side, argument, length, block in (
+        ("x", "x2", width, panel.block.columns),
+        ("y", "x1", height, panel.block.rows),
+    ):
+        if classes:
+            _mark_classes(axes, side, classes, block)
+            label = f"{argument}, samples by class"
+        else:
+            _mark_inputs(axes, side, length, block)
+            label = _axis_label(argument, length, block)
+        (axes.set_xlabel if side == "x" else axes.set_ylabel)(label + note, fontsize=11)
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     bar.ax.tick_params(labelsize=10)
 
@@ -185,9 +245,21 @@ def _mark_inputs(axes: Axes, side: str, length: int, block: int) -> None:
     axis, line = (axes.xaxis, axes.axvline) if side == "x" else (axes.yaxis, axes.axhline)
     axis.set_ticks(positions, [str(number) for number in numbers], fontsize=10)
     if unit > 1 and count <= _MOST_LINES:
-        for boundary in range(1, count):
-            line(boundary * unit, color="white", linewidth=0.9)
-            line(boundary * unit, color="black", linewidth=0.4)
+        _lines(line, [boundary * unit for boundary in range(1, count)])
+
+
+def _mark_classes(axes: Axes, side: str, classes: Classes, block: int) -> None:
+    """The name of every class in its middle, and thin lines between the classes."""
+    axis, line = (axes.xaxis, axes.axvline) if side == "x" else (axes.yaxis, axes.axhline)
+    middles = [0.5 * block * (start + end) for start, end in pairwise(classes.starts)]
+    axis.set_ticks(middles, classes.names, fontsize=10)
+    _lines(line, [block * start for start in classes.starts[1:-1]])
+
+
+def _lines(line: Callable[..., object], positions: Sequence[int]) -> None:
+    for position in positions:
+        line(position, color="white", linewidth=0.9)
+        line(position, color="black", linewidth=0.4)
 
 
 def _axis_label(argument: str, length: int, block: int) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-
 from tensorprog.backend.module import build_module
 from tensorprog.program.ir import Program
 from tensorprog.theorem.recursion import Recursion
 
 
-
 def kernel_module(recursion: Recursion) -> str:
     """Source of a module with `kernel(x1, x2=None, get=("nngp", "ntk"))` that imports only jax and numpy.
 
-    Its docstring gives the program, its parameters and the recursion. Raises ProgramError where a parameter has no value.
+    Its docstring gives the program, its parameters and the recursion. Raises ProgramError where a parameter has no
+    value.
     """
     from tensorprog.theorem.views import render
 

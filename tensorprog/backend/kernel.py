@@ -170,7 +170,9 @@ class Kernel:
 
     def _cast(self, x: Arrays) -> dict[str, Any]:
         arrays = {name: x[name] for name in (f.name for f in self.program.inputs)}
-        dtype = self.dtype if self.dtype is not None else jnp.result_type(*(a.dtype for a in arrays.values()), np.float32)
+        dtype = (
+            self.dtype if self.dtype is not None else jnp.result_type(*(a.dtype for a in arrays.values()), np.float32)
+        )
         return {name: jnp.asarray(a, dtype) for name, a in arrays.items()}
 
     # ------------------------------------------------------------ evaluation
@@ -223,9 +225,7 @@ class Kernel:
                 equal = jnp.arange(i, i + t1)[:, None] == jnp.arange(j, j + t2)[None, :]
             else:
                 equal = same(a, b)
-            blocks = self._pair(
-                a, b, _cut(left, i, t1), _cut(right, j, t2), equal, values, names=names, wrt=trained
-            )
+            blocks = self._pair(a, b, _cut(left, i, t1), _cut(right, j, t2), equal, values, names=names, wrt=trained)
             if results is None:
                 results = [np.empty((n1, n2, *k.shape[2:]), k.dtype) for k in blocks]
             for whole, block in zip(results, blocks, strict=True):
@@ -269,7 +269,7 @@ def _samples(x: Arrays) -> int:
 
 
 def _starts(n: int, tile: int) -> list[int]:
-    """Where tiles of equal size begin; the last one may overlap the one before it, so that one compilation serves all."""
+    """Where tiles of equal size begin; the last may overlap the one before, so that one compilation serves all."""
     return [min(i, n - tile) for i in range(0, n, tile)]
 
 
@@ -290,5 +290,3 @@ def _bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError
-
-

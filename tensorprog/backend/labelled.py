@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from tensorprog.program.affine import Affine, Bound, Extreme
 
 # What generated modules name themselves, and may not be shadowed by a program's names.
-RESERVED = frozenset(
-    "jax jnp np lax functools partial SymbolicZero x1 x2 N N1 N2 inputs left right same move params get kernel run pair "
-    "sizes dtype float int max min range sum len zip dict tuple list set print self".split()
-)
+# fmt: off
+RESERVED = frozenset((
+    "jax", "jnp", "np", "lax", "functools", "partial", "SymbolicZero", "x1", "x2", "N", "N1", "N2", "inputs", "left",
+    "right", "same", "move", "params", "get", "kernel", "run", "pair", "sizes", "dtype", "float", "int", "max",
+    "min", "range", "sum", "len", "zip", "dict", "tuple", "list", "set", "print", "self", "pieces",
+))
+# fmt: on
 
 
 @dataclass(frozen=True)

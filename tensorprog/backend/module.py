@@ -250,9 +250,9 @@ def _check_open(program: Program) -> None:
     sizes = {p.name for p in program.parameters if p.kind == "size"}
     for p in program.parameters:
         if p.value is None and p.name not in sizes:
-            raise ProgramError(
-                f"the parameter '{p.name}' has no value", p.span, hint=f"pass {p.name}="
-            ).located(program.source, program.filename)
+            raise ProgramError(f"the parameter '{p.name}' has no value", p.span, hint=f"pass {p.name}=").located(
+                program.source, program.filename
+            )
 
 
 def _one_run_reads(node: ir.Node):
@@ -371,9 +371,7 @@ def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_n
     tables = recursion.system("cross")
     output = recursion.tables[recursion.output]
     everything = ir.Read(output.key, tuple(Affine.symbol(a.range.name) for a in output.axes))
-    writer = SystemWriter(
-        tables, ("n1", "n2"), program.integers, names, definitions, {recursion.output: [everything]}
-    )
+    writer = SystemWriter(tables, ("n1", "n2"), program.integers, names, definitions, {recursion.output: [everything]})
     runs = (("x1", "_left", ""), ("x2", "_right", "'"))
     unpack = _unpack_inputs(program, names, runs)
     for f in program.inputs:
@@ -391,10 +389,10 @@ def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_n
     writer.write(schedule(tables, program.integers))
     lines = [
         "def pair(x1, x2, left, right, same, params, move):",
-        '    """The cross stream: second moments between the runs `left` on x1 and `right` on x2, and the kernel from them.',
+        '    """The cross stream: second moments between the runs `left` on x1 and `right` on x2, and the kernel.',
         "",
-        "    same[i, j] tells that inputs i and j are equal; move[p] is ε for the trained parameter p: the derivative at 0",
-        '    is its part of the NTK."""',
+        "    same[i, j] tells that inputs i and j are equal; move[p] is ε for the trained parameter p: the derivative at",
+        '    0 is its part of the NTK."""',
         *unpack,
         *_unpack_reals(program),
         *_law_lines(names),

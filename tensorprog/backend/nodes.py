@@ -9,7 +9,7 @@ import sympy
 from tensorprog import functions
 from tensorprog.backend.labelled import Code, aligned, bound_source, combined, identifier, integer, transposed, union
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Range, at_most, extent, map_bound
+from tensorprog.program.affine import Affine, Range, at_most, bound_symbols, extent, map_bound
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key
 
@@ -187,7 +187,7 @@ class NodeWriter:
     def read(self, node: ir.Read) -> Code:
         if node.key.kind == ir.DATA and "feature" not in self.order:
             self.order.append("feature")
-        access, settled = self.system.find(node, self.key, self.clause.target)
+        access, _ = self.system.find(node, self.key, self.clause.target)
         table = self.system.names.axes(node.key)
         batch = {None: None, "left": "n1", "right": "n2"}[node.side]
         subscripts: list[str] = []
@@ -472,7 +472,9 @@ class NodeWriter:
             if high != r.high and isinstance(r.high, Affine):
                 conditions.append(Condition("ge", r.high - here))
             variable = identifier(r.name)
-            loops.append(f"for {variable} in range({bound_source(low, self.symbol)}, {bound_source(high, self.symbol)} + 1)")
+            loops.append(
+                f"for {variable} in range({bound_source(low, self.symbol)}, {bound_source(high, self.symbol)} + 1)"
+            )
             self.system.integers[r.name] = variable
             self.system.loop_ranges[r.name] = Range(r.name, low, high)
             ranges[r.name] = Range(r.name, low, high)
@@ -608,8 +610,6 @@ def _ends(settle, r: Range):
 
 
 def _symbols(bound) -> frozenset[str]:
-    from tensorprog.program.affine import bound_symbols
-
     return bound_symbols(bound)
 
 

@@ -14,7 +14,7 @@ from tensorprog.backend.labelled import Code, aligned, bound_source, identifier,
 from tensorprog.backend.nodes import NodeWriter
 from tensorprog.backend.schedule import Loop, Recursive, Schedule, Whole
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Bound, Range, at_most, extent, map_bound, maximum, shift
+from tensorprog.program.affine import Affine, Bound, Range, at_most, extent, map_bound, maximum, minimum, shift
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key, Table
 
@@ -272,7 +272,10 @@ class SystemWriter:
         # Triangular ranges become boxes with a condition.
         conditions = list(clause.conditions)
         for name, r in list(binders.items()):
-            low, high = extent(r.low, {**self.loop_ranges, **binders}, False), extent(r.high, {**self.loop_ranges, **binders}, True)
+            low, high = (
+                extent(r.low, {**self.loop_ranges, **binders}, False),
+                extent(r.high, {**self.loop_ranges, **binders}, True),
+            )
             if low != r.low or high != r.high:
                 here = Affine.symbol(name)
                 for e in _differences(here, r.low) + _differences(r.high, here):
@@ -423,8 +426,7 @@ class SystemWriter:
             low, high, binder = self._clause_range(loop, table, c)
             inside = {} if symbol is None or r is None else {symbol: r}
             verdicts = [
-                self.certain(Condition("ge", e), inside)
-                for e in _differences(index, low) + _differences(high, index)
+                self.certain(Condition("ge", e), inside) for e in _differences(index, low) + _differences(high, index)
             ]
             if any(v is False for v in verdicts):
                 continue
@@ -476,10 +478,9 @@ class SystemWriter:
                     ir.is_zero(c.value) for c in clauses
                 ):
                     zero.add(item.key)
-                    self.current[item.key] = Access(
-                        f"jnp.zeros({self._shape(table, [k for k in range(len(table.axes)) if k not in fixed])}, dtype)",
-                        (*self.batch, *(k for k in range(len(table.axes)) if k not in fixed)),
-                    )
+                    rest = [k for k in range(len(table.axes)) if k not in fixed]
+                    nothing = f"jnp.zeros({self._shape(table, rest)}, dtype)"
+                    self.current[item.key] = Access(nothing, (*self.batch, *rest))
                     continue
                 self.current[item.key] = self._table(table, fixed, clauses)
             else:
@@ -503,7 +504,8 @@ class SystemWriter:
         """Single steps written out, then a lax.scan."""
         values: dict[Key, list[tuple[Affine, Access]]] = {k: [] for k in loop.keys}
         slice_dims = {
-            t.key: (*self.batch, *(k for k in range(len(t.axes)) if k not in self._stepped(t.key, loop))) for t in tables
+            t.key: (*self.batch, *(k for k in range(len(t.axes)) if k not in self._stepped(t.key, loop)))
+            for t in tables
         }
         for p in points:
             lagged = self._lagged_at(loop, values, p, slice_dims)
@@ -522,7 +524,9 @@ class SystemWriter:
         carried = [(t.key, lag) for t in main for lag in range(1, (loop.lags[t.key] or 0) + 1)]
         keep = {t.key: self._keep(loop, t.key, last) for t in main}
         stacked = [t.key for t in main if keep[t.key] == "all"]
-        kept = [t.key for t in main if keep[t.key] == "last" and not loop.lags[t.key] and self._is_read_outside(loop, t.key)]
+        kept = [
+            t.key for t in main if keep[t.key] == "last" and not loop.lags[t.key] and self._is_read_outside(loop, t.key)
+        ]
         inits, lag_names = [], {}
         for key, lag in carried:
             name = f"{self.names.table(key)}_before" + ("" if lag == 1 else str(lag))
@@ -608,8 +612,10 @@ class SystemWriter:
     def _assemble(self, loop: Loop, table: Table, values, first: Affine, ys: str, slice_dims) -> None:
         """One array of all steps: those written out, then the history of the scan."""
         key, axis = table.key, table.axes[loop.axes[table.key]].range
-        start, end = (axis.low, axis.high) if loop.step == 1 else (axis.high, axis.low)
-        self.footprint.append(tuple(table.axes[k].range for k in (loop.axes[key], *slice_dims[key]) if isinstance(k, int)))
+        start = axis.low if loop.step == 1 else axis.high
+        self.footprint.append(
+            tuple(table.axes[k].range for k in (loop.axes[key], *slice_dims[key]) if isinstance(k, int))
+        )
         pieces = []
         low = _affine(self.settle(start))
         count = (first.substitute(self.known) - low) * loop.step
@@ -647,11 +653,10 @@ class SystemWriter:
                 low, high, _ = self._clause_range(loop, t, c)
                 lows.append(low)
                 highs.append(high)
-        from tensorprog.program.affine import minimum
-
         low, high = minimum(*lows), maximum(*highs)
         slice_dims = {
-            t.key: (*self.batch, *(k for k in range(len(t.axes)) if k not in self._stepped(t.key, loop))) for t in tables
+            t.key: (*self.batch, *(k for k in range(len(t.axes)) if k not in self._stepped(t.key, loop)))
+            for t in tables
         }
         history = {}
         for t in tables:
@@ -687,7 +692,7 @@ class SystemWriter:
     def _unrolled_table(self, loop: Loop, table: Table, fixed, symbol: str, history: str) -> None:
         here = Affine.symbol(symbol)
         axes = [k for k in range(len(table.axes)) if k not in fixed]
-        self.line(f"pieces = []")
+        self.line("pieces = []")
         for c in table.clauses:
             if ir.is_zero(c.value):
                 continue
@@ -699,7 +704,9 @@ class SystemWriter:
             elif binder:
                 target = c.target[loop.axes[table.key]]
                 clause = ir.substitute_clause(c, {binder: here - (target - Affine.symbol(binder))})
-                tests.append(f"{bound_source(low, self.symbol)} <= {self.symbol(symbol)} <= {bound_source(high, self.symbol)}")
+                tests.append(
+                    f"{bound_source(low, self.symbol)} <= {self.symbol(symbol)} <= {bound_source(high, self.symbol)}"
+                )
             else:
                 raise ProgramError(f"an assignment whose left-hand index is {c.target[loop.axes[table.key]]}")
             self.line(f"if {' and '.join(tests)}:")
@@ -792,5 +799,3 @@ def _index_names(clause: Clause) -> set[str]:
         if isinstance(node, ir.Reduce):
             names.add(node.range.name)
     return names
-
-

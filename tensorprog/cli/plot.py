@@ -17,11 +17,16 @@ def add(verbs) -> None:
         "plot",
         run,
         "draws the covariance and correlation of kernels as heat maps",
-        "tpc run mlp --x1 'digits[:100]' -o K.npz && tpc plot K.npz -o K.png",
+        "tpc run mlp --x1 'digits[:100]' -o K.npz && tpc plot K.npz --labels 'digits[:100]' -o K.png",
     )
     parser.add_argument("kernels", metavar="K.npz", help="what tpc run wrote, or one kernel as .npy")
     add_output(parser, "the picture: a .png, .pdf or .svg file", required=True)
     parser.add_argument("--title", help="a line above the pictures")
+    parser.add_argument(
+        "--labels",
+        metavar="DATA",
+        help="sort by class: each input's class as A.npy or A.npz:key, or digits[:100] for the classes of digits",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -32,7 +37,16 @@ def run(arguments: argparse.Namespace) -> None:
         plot_format(arguments.output)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    plot_kernels(_kernels(arguments.kernels), arguments.output, arguments.title)
+    labels = None if arguments.labels is None else _labels(arguments.labels)
+    plot_kernels(_kernels(arguments.kernels), arguments.output, arguments.title, labels)
+
+
+def _labels(spec: str) -> Any:
+    from tensorprog.data.digits import digit_labels
+    from tensorprog.data.sources import Digits, read_array
+
+    found = read_array(spec)
+    return digit_labels(found.selection) if isinstance(found, Digits) else found
 
 
 def _kernels(path: str) -> dict[str, Any]:

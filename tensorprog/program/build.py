@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import eq, ge, gt, le, lt, ne
 
 import sympy
 
+from tensorprog import functions
 from tensorprog.errors import ProgramError, Span, did_you_mean
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
@@ -23,13 +25,27 @@ from tensorprog.program.laws import WIDTH, read_law
 from tensorprog.program.macros import expand_macros
 from tensorprog.program.order import check_order
 from tensorprog.program.parameters import Setting, bind_parameters
-from tensorprog.program.scope import Scope, apply_definition, arithmetic, real_symbol, size_symbol
+from tensorprog.program.scope import (
+    CORE,
+    Scope,
+    apply_definition,
+    arithmetic,
+    at_point,
+    check_distinct,
+    finite,
+    points,
+    real_symbol,
+    size_symbol,
+    substituted,
+)
+from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
 from tensorprog.program.typing import infer, is_zero, join, readout_type
 
 # Where no data are at hand, index structure is checked at these sizes for 1st, 2nd, … open size; a program that is
 # wrong at the small ones may need larger data (it reads x[10], say), so it is given another chance.
 SAMPLE_SIZES = ((6, 5, 7, 4), (40, 37, 41, 35))
+COMPARE = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 def build(text: str, settings: Mapping[str, Setting] | None = None, filename: str = "<program>") -> Program:
@@ -69,6 +85,7 @@ def _build(tree: syntax.ProgramText, settings: dict[str, Setting], source: str, 
     declared = _declarations(statements, scope)
     _hulls(statements, scope, declared)
     _infer_types(statements, scope, declared)
+    _Numbers(scope).check(statements)
     _check_order(statements, scope)
     core = Desugarer(scope).run(statements)
     text = replace(tree, statements=core, parameters=_set_defaults(tree.parameters, scope, settings))
@@ -165,6 +182,7 @@ def _definitions(statements, scope: Scope):
     """Coordinatewise `def`s become functions of the scope; the others are written out where they are called."""
     kept = []
     variables = set(scope.spans) | {name for name, _ in _assigned(statements)}
+    later = {s.name: s for s in statements if isinstance(s, syntax.Definition)}
     for s in statements:
         if not isinstance(s, syntax.Definition):
             kept.append(s)
@@ -173,11 +191,36 @@ def _definitions(statements, scope: Scope):
         if len(set(names)) < len(names):
             raise ProgramError(f"an argument of '{s.name}' is named twice", s.span)
         if _is_coordinatewise(s.body, set(names), variables, scope):
+            _check_calls(s, later, scope)
             scope.functions[s.name] = _function(s, scope)
             kept.append(s)
         else:
             scope.macros[s.name] = s
-    return expand_macros(tuple(kept), scope.macros)
+        del later[s.name]
+    called = {p.name: scope.function_name(p.name) for p in scope.parameters.values() if p.kind == "function"}
+    passed = {name: scope.macros[real] for name, real in called.items() if real in scope.macros}
+    return expand_macros(tuple(kept), {**scope.macros, **passed})
+
+
+def _check_calls(s: syntax.Definition, later: Mapping[str, syntax.Definition], scope: Scope) -> None:
+    """Raises ProgramError where a coordinatewise `def` calls itself or one that follows.
+
+    The name of a built-in function means that function until the `def` of that name is complete.
+    """
+    for e in subexpressions(s.body):
+        if not isinstance(e, syntax.Call | syntax.DerivativeCall) or not isinstance(e.function, str):
+            continue
+        name = scope.function_name(e.function)
+        if name not in later or functions.lookup(name) is not None:
+            continue
+        through = "" if name == e.function else f", by way of the parameter '{e.function}'"
+        if name == s.name:
+            raise ProgramError(f"'{name}' calls itself{through}", e.span)
+        raise ProgramError(
+            f"'{s.name}' calls '{name}'{through}, which is defined later, on line {later[name].span.line}",
+            e.span,
+            hint=f"put the def of '{name}' first",
+        )
 
 
 def _is_coordinatewise(e: syntax.Expr, arguments: set[str], variables: set[str], scope: Scope) -> bool:
@@ -192,7 +235,7 @@ def _is_coordinatewise(e: syntax.Expr, arguments: set[str], variables: set[str],
             return op != "@" and all(_is_coordinatewise(x, arguments, variables, scope) for x in (a, b))
         case syntax.Call(name, args, keywords):
             inner = [*args, *(v for _, v in keywords)]
-            plain = name not in scope.macros and name != "layernorm"
+            plain = scope.function_name(name) not in scope.macros and name != "layernorm"
             return plain and all(_is_coordinatewise(x, arguments, variables, scope) for x in inner)
         case syntax.DerivativeCall(_, _, args, keywords):
             return all(_is_coordinatewise(x, arguments, variables, scope) for x in [*args, *(v for _, v in keywords)])
@@ -241,6 +284,11 @@ def _declarations(statements, scope: Scope) -> _Declared:
                 ratio = sympy.simplify(scope.number(value) / WIDTH)
                 ratio = ratio.subs({size_symbol(w): r * WIDTH for w, r in scope.widths.items()}, simultaneous=True)
                 ratio = sympy.simplify(ratio)
+                known = finite(substituted(ratio, scope.values(), value.span), value.span)
+                if known.is_nonpositive:
+                    raise ProgramError(
+                        f"the width {name} is {known} * n: a width is a positive multiple of another", value.span
+                    )
                 if ratio.free_symbols - {real_symbol(p) for p in scope.parameters} or ratio.is_nonpositive:
                     raise ProgramError(
                         f"a width is a positive multiple of another: width {name} = 2 * n", value.span
@@ -255,14 +303,15 @@ def _declarations(statements, scope: Scope) -> _Declared:
             case syntax.Random(kind, fixed, variables, type_, law):
                 t = _read_type(type_, scope)
                 if kind == "weight" and not isinstance(t, Matrix):
-                    raise ProgramError(f"a weight is a matrix A(n, m), not {t}", type_.span, hint="did you mean 'vector'?")
+                    raise ProgramError(
+                        f"a weight is a matrix A(n, m), not {t}", type_.span, hint="did you mean 'vector'?"
+                    )
                 if kind == "vector" and not (isinstance(t, Vector) and t.gaussian):
                     hint = "did you mean 'weight'?" if isinstance(t, Matrix) else None
                     raise ProgramError(f"a vector is Gaussian, G(n), not {t}", type_.span, hint=hint)
                 for v in variables:
                     _declare(v, t, kind, scope, declared)
-                    bindings = [scope.range_of(b) for b in v.axes]
-                    with scope.bound(bindings):
+                    with scope.binding(v.axes):
                         declared.laws[v.name] = read_law(law, t, scope, s.span)
                     if fixed:
                         declared.fixed.add(v.name)
@@ -337,13 +386,12 @@ def _hulls(statements, scope: Scope, declared: _Declared) -> None:
         for s in block:
             match s:
                 case syntax.For(binders, body):
-                    with scope.bound([]):
-                        for b in binders:
-                            scope.indices[b.name] = scope.range_of(b)
+                    with scope.binding(binders):
                         visit(body)
                 case syntax.Assignment(name, indices):
+                    check_distinct([i for i in indices if isinstance(i, syntax.Binder)])
                     with scope.bound([]):
-                        axes = []
+                        axes: list[Range] = []
                         for i in indices:
                             if isinstance(i, syntax.Binder):
                                 binding = scope.range_of(i)
@@ -397,9 +445,7 @@ def _infer_types(statements, scope: Scope, declared: _Declared) -> None:
         for s in block:
             match s:
                 case syntax.For(binders, body):
-                    with scope.bound([]):
-                        for b in binders:
-                            scope.indices[b.name] = scope.range_of(b)
+                    with scope.binding(binders):
                         visit(body, last)
                 case syntax.Assignment():
                     with scope.bound([]):
@@ -452,7 +498,9 @@ def _infer_types(statements, scope: Scope, declared: _Declared) -> None:
     visit(statements, True)
 
 
-def _merge(old: Type | None, new: Type | None, annotated: Type | None, s: syntax.Assignment, scope: Scope) -> Type | None:
+def _merge(
+    old: Type | None, new: Type | None, annotated: Type | None, s: syntax.Assignment, scope: Scope
+) -> Type | None:
     if isinstance(new, Constant) and is_zero(s.value):
         new = None  # takes the type of its context
     if isinstance(new, Constant) and isinstance(old, Vector):
@@ -466,7 +514,9 @@ def _merge(old: Type | None, new: Type | None, annotated: Type | None, s: syntax
     return join(old, new, s.span)
 
 
-def _check_annotation(s: syntax.Assignment, family: Type, here: Type | None, annotated: Type | None, scope: Scope) -> None:
+def _check_annotation(
+    s: syntax.Assignment, family: Type, here: Type | None, annotated: Type | None, scope: Scope
+) -> None:
     if annotated is None:
         return
     fits = annotated == family or isinstance(here, Constant)
@@ -489,13 +539,146 @@ def _set_defaults(parameters, scope: Scope, settings: Mapping[str, Setting]):
     for p in parameters:
         value = scope.parameters[p.name].value
         if p.name in settings and value is not None:
-            if isinstance(value, str):
-                default: syntax.Expr = syntax.Name(value)
-            else:
-                default = parse_text(f"program p(a = {value})\n").parameters[0].default or syntax.Number("0")
-            p = replace(p, default=default)
+            p = replace(p, default=syntax.Name(value) if isinstance(value, str) else _written(value))
+        if isinstance(value, str) and scope.function_name(p.name) in scope.macros:
+            continue  # written out wherever it was called
         result.append(p)
     return tuple(result)
+
+
+def _written(value: int | sympy.Expr) -> syntax.Expr:
+    """A number as a program writes it; where that is too long, its nearest floating-point number."""
+    try:
+        tree = parse_text(f"program p(a = {value})\n")
+    except ProgramError:
+        tree = parse_text(f"program p(a = {float(value)!r})\n")
+    default = tree.parameters[0].default
+    assert default is not None
+    return default
+
+
+# ---------------------------------------------------------------- numbers and conditions
+
+
+class _Numbers:
+    """The numbers in assignments are finite, conditions compare integers, functions get the arguments they take.
+
+    Numbers are looked at with the parameters that are known and at every index, except in the branches of conditions
+    that are still open and within `( … else … )`: what is not computed may be anything.
+    """
+
+    def __init__(self, scope: Scope):
+        self.scope = scope
+
+    def check(self, statements, live: bool = True) -> None:
+        for s in statements:
+            match s:
+                case syntax.For(binders, body):
+                    inner = live and not self._hides(binders)
+                    with self.scope.binding(binders):
+                        self.check(body, inner)
+                case syntax.Assignment(_, indices, value):
+                    bound = tuple(i for i in indices if isinstance(i, syntax.Binder))
+                    inner = live and not self._hides(bound)
+                    with self.scope.binding(bound):
+                        self._value(value, inner)
+
+    def _hides(self, binders) -> bool:
+        return any(b.low is not None and b.name in self.scope.indices for b in binders)
+
+    def _value(self, e: syntax.Expr, live: bool) -> sympy.Expr:
+        """The expression in sympy, a Dummy for what is no number."""
+        leaf = sympy.Dummy(real=True)
+        match e:
+            case syntax.Name(name):
+                indexed = name in self.scope.ranges and name not in self.scope.indices
+                return leaf if indexed else self.scope.number(e)
+            case syntax.Number():
+                return self.scope.number(e)
+            case syntax.Negate(operand):
+                return -self._value(operand, live)
+            case syntax.Binary("@", _, right):
+                self._value(right, live)
+            case syntax.Binary(op, left, right):
+                a, b = self._value(left, live), self._value(right, live)
+                if op == "/" and live and not b.has(sympy.Dummy):
+                    for point, value in self._at(b, right.span):
+                        if value == 0:
+                            raise ProgramError(f"division by zero{at_point(point)}", e.span)
+                return self._checked(arithmetic(op, a, b, e.span), e.span, live)
+            case syntax.Call(name, arguments, keywords):
+                values = [self._value(a, live) for a in arguments]
+                named = {k: self._value(v, live) for k, v in keywords}
+                if name not in CORE and name != "layernorm":
+                    return self._checked(self.scope.apply(name, values, named, e.span), e.span, live)
+            case syntax.DerivativeCall(function, argument, arguments, keywords):
+                values = [self._value(a, live) for a in arguments]
+                named = {k: self._value(v, live) for k, v in keywords}
+                derived = self.scope.derivative(function, argument, e.span)
+                return self._checked(apply_definition(derived, values, named, e.span), e.span, live)
+            case syntax.Conditional(then, condition, otherwise):
+                holds = self._holds(condition)
+                if holds is not None:
+                    return self._value(then if holds else otherwise, live)
+                self._value(then, False)
+                self._value(otherwise, False)
+            case syntax.Guard(inside, otherwise):
+                self._value(inside, False)
+                self._value(otherwise, False)
+            case syntax.Reduction(_, binders, body, keywords):
+                for _, v in keywords:
+                    self._value(v, live)
+                inner = live and not self._hides(binders)
+                with self.scope.binding(binders):
+                    self._value(body, inner)
+            case syntax.Bracket(operands):
+                for o in operands:
+                    self._value(o, live)
+        return leaf
+
+    def _checked(self, value: sympy.Expr, span: Span, live: bool) -> sympy.Expr:
+        if live and (value.free_symbols & self.scope.values().keys() or not value.has(sympy.Dummy)):
+            for point, known in self._at(value, span):
+                try:
+                    finite(known, span)
+                except ProgramError as error:
+                    raise ProgramError(f"{error.message}{at_point(point)}", span) from None
+        return sympy.Dummy(real=True) if value.has(sympy.Dummy) else value
+
+    def _at(self, value: sympy.Expr, span: Span):
+        values = self.scope.values()
+        for point in points(self.scope, value.free_symbols):
+            yield point, substituted(value, {**values, **point}, span)
+
+    def _holds(self, c: syntax.Condition) -> bool | None:
+        """Whether a condition holds; None where that depends on indices or on sizes that are open."""
+        match c:
+            case syntax.Not(operand):
+                holds = self._holds(operand)
+                return None if holds is None else not holds
+            case syntax.And(left, right) | syntax.Or(left, right):
+                both = (self._holds(left), self._holds(right))
+                deciding = isinstance(c, syntax.Or)
+                return deciding if deciding in both else None if None in both else not deciding
+            case syntax.Comparison(op, left, right):
+                difference = (self._integer(left) - self._integer(right)).substitute(self.scope.integers())
+                if not difference.is_constant:
+                    return None
+                return COMPARE[op](difference.constant, 0)
+        raise AssertionError(c)
+
+    def _integer(self, e: syntax.Expr) -> Affine:
+        try:
+            return self.scope.affine(e)
+        except ProgramError as error:
+            for s in subexpressions(e):
+                if isinstance(s, syntax.Name | syntax.Index) and s.name in self.scope.types:
+                    t = self.scope.types[s.name]
+                    what = "a C" if isinstance(t, Scalar) else str(t)
+                    raise ProgramError(f"conditions compare integers; '{s.name}' is {what}", s.span) from None
+            if "affine" in error.message or "integer" in error.message:
+                raise ProgramError("conditions compare integers", error.span) from None
+            raise
 
 
 # ---------------------------------------------------------------- families of the core form

@@ -20,8 +20,8 @@ from tensorprog.language.printer import print_expression
 from tensorprog.program.affine import Affine, Range, extent, maximum, minimum
 from tensorprog.program.scope import Binding, Scope
 from tensorprog.program.substitution import free_names, rename, subexpressions
-from tensorprog.program.typing import infer, is_zero, readout_type
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
+from tensorprog.program.typing import infer, is_zero, readout_type
 
 ZERO = syntax.Number("0")
 
@@ -419,8 +419,8 @@ class Desugarer:
         for s in subexpressions(e):
             if isinstance(s, syntax.Reduction) or (isinstance(s, syntax.Binary) and s.op == "@"):
                 return True
-            if isinstance(s, syntax.Name | syntax.Index) and isinstance(self.scope.types.get(s.name), Vector | Data):
-                if s.name not in self.scope.indices:
+            if isinstance(s, syntax.Name | syntax.Index) and s.name not in self.scope.indices:
+                if isinstance(self.scope.types.get(s.name), Vector | Data):
                     vectors.add(s)
         return len(vectors) > 1
 
@@ -548,9 +548,8 @@ class Desugarer:
             return value
         return syntax.Conditional(value, condition, otherwise, span=e.span)
 
-
     def _guarded(self, e: syntax.Expr, inner: dict[str, Range]):
-        """The references inside a guard, with the ranges of the sums around them; those in guards further inside left out."""
+        """The references inside a guard, with the ranges of the sums around them; guards further inside left out."""
         match e:
             case syntax.Guard():
                 return
@@ -671,5 +670,3 @@ def _stem(value: syntax.Expr) -> str:
         return f"{value.arguments[0].name}_{getattr(operand, 'name', '0')}"
     stem = {"LinComb": "sum", "Nonlin": "f", "Moment": "m"}[value.function]
     return f"{stem}_{names[0]}" if names else stem
-
-

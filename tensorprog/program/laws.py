@@ -13,7 +13,7 @@ import sympy
 from tensorprog.errors import ProgramError, Span
 from tensorprog.language import syntax
 from tensorprog.program.ir import Law
-from tensorprog.program.scope import Scope, size_symbol
+from tensorprog.program.scope import Scope, at_point, finite, points, size_symbol, substituted
 from tensorprog.program.types import Matrix, Type
 
 WIDTH = size_symbol("n")
@@ -21,19 +21,33 @@ WIDTH = size_symbol("n")
 
 @dataclass(frozen=True)
 class Rate:
-    """A quantity that goes like `limit` · n^exponent."""
+    """A quantity that goes like `limit` · n^exponent.
+
+    exponent: infinite for what is faster than any power.
+    slow: a factor such as log(n), slower than any power, that goes to 0 or infinity as `limit` then does; else 1.
+    """
 
     exponent: sympy.Expr
     limit: sympy.Expr
+    slow: sympy.Expr = sympy.Integer(1)
 
     @property
     def finite(self) -> bool:
-        return self.exponent == 0
+        """Whether it has a limit and does not vanish; what is zero at every width counts as finite."""
+        return self.exponent == 0 and self.slow == 1
+
+    @property
+    def grows(self) -> bool:
+        return bool(self.exponent > 0) or (self.exponent == 0 and self.slow != 1 and self.limit != 0)
 
     def __str__(self) -> str:
         e = self.exponent
+        if self.slow != 1:
+            return f"like {WIDTH**e * self.slow}"
         if e == 0:
             return "like a constant"
+        if e.is_infinite:
+            return "faster than any power of n"
         size = abs(e)
         power = "n" if size == 1 else f"n^{size}" if size.is_Integer else f"n^({size})"
         if size == sympy.Rational(1, 2):
@@ -42,18 +56,44 @@ class Rate:
 
 
 def growth(e: sympy.Expr, widths: dict[str, sympy.Expr] | None = None) -> Rate:
-    """How an expression in the widths behaves as n → ∞."""
+    """How an expression in the widths behaves as n → ∞.
+
+    Raises ProgramError, without a place, where it does not go like a power of n, up to factors slower than any.
+    """
     ratios = {size_symbol(name): ratio * WIDTH for name, ratio in (widths or {}).items()}
     e = sympy.powdenest(sympy.simplify(e.subs(ratios, simultaneous=True)), force=True)
     if e == 0 or WIDTH not in e.free_symbols:
         return Rate(sympy.Integer(0), e)
     exponent = sympy.simplify(WIDTH * e.diff(WIDTH) / e)
     if WIDTH in exponent.free_symbols:
-        exponent = sympy.limit(exponent, WIDTH, sympy.oo)
+        exponent = _limit(exponent, e)
+    if exponent in (sympy.oo, -sympy.oo):
+        return Rate(exponent, sympy.oo if exponent == sympy.oo else sympy.Integer(0))
+    if not exponent.is_number or not exponent.is_finite or not exponent.is_real:
+        raise _no_rate(e)
     leading = sympy.simplify(e / WIDTH**exponent)
-    if WIDTH in leading.free_symbols:
-        leading = sympy.limit(leading, WIDTH, sympy.oo)
-    return Rate(exponent, leading)
+    if WIDTH not in leading.free_symbols:
+        return Rate(exponent, leading)
+    limit = _limit(leading, e)
+    if limit == 0 or limit.has(sympy.oo, -sympy.oo, sympy.zoo):
+        return Rate(exponent, limit, leading.as_independent(WIDTH, as_Add=False)[1])
+    return Rate(exponent, limit)
+
+
+def _limit(e: sympy.Expr, whole: sympy.Expr) -> sympy.Expr:
+    try:
+        result = sympy.limit(e, WIDTH, sympy.oo)
+    except (NotImplementedError, ValueError, TypeError, ArithmeticError):
+        raise _no_rate(whole) from None
+    if result.has(sympy.Limit, sympy.AccumBounds, sympy.nan) or WIDTH in result.free_symbols:
+        raise _no_rate(whole)
+    return result
+
+
+def _no_rate(e: sympy.Expr) -> ProgramError:
+    others = sorted(str(s) for s in e.free_symbols - {WIDTH})
+    depends = f" at every {' and '.join(others)}" if others else ""
+    return ProgramError(f"{e} does not go like a power of n as the width goes to infinity{depends}")
 
 
 def read_law(law: syntax.Law, t: Type, scope: Scope, span: Span) -> Law:
@@ -68,7 +108,8 @@ def read_law(law: syntax.Law, t: Type, scope: Scope, span: Span) -> Law:
         if law.divides and factor == 0:
             raise ProgramError("division by zero", law.multiplier.span)
         multiplier = 1 / factor if law.divides else factor
-    for e, at in ((mean, law.mean), (variance, law.variance), (multiplier, law.multiplier or law.variance)):
+    parts = [(mean, law.mean), (variance, law.variance), (multiplier, law.multiplier or law.variance)]
+    for e, at in parts:
         for s in sorted(e.free_symbols, key=str):
             p = scope.parameters.get(s.name)
             if p is not None and p.kind == "size":
@@ -77,53 +118,99 @@ def read_law(law: syntax.Law, t: Type, scope: Scope, span: Span) -> Law:
                     "share their parameters",
                     at.span,
                 )
-    known = variance.xreplace(
-        {s: scope.parameters[s.name].value for s in variance.free_symbols if _known(s.name, scope)}
-    )
-    if known.is_number and known.is_negative:
-        raise ProgramError(f"the variance {known} is negative", law.variance.span)
+    mean, variance, multiplier = (_settled(e, scope, at.span) for e, at in parts)
+    _check_values(((mean, law.mean), (variance, law.variance), (multiplier, law.multiplier or law.variance)), scope)
     result = Law(mean, variance, multiplier)
-    _check_scale(result, t, scope, law.span if law.span.line else span)
+    _check_scale(result, t, scope, law, law.span if law.span.line else span)
     return result
 
 
-def _known(name: str, scope: Scope) -> bool:
-    p = scope.parameters.get(name)
-    return p is not None and isinstance(p.value, sympy.Expr)
+def _settled(e: sympy.Expr, scope: Scope, span: Span) -> sympy.Expr:
+    """The expression with the values of the parameters in exponents of widths: a rate is a number.
+
+    Raises ProgramError where an exponent depends on an index or on a parameter without a value.
+    """
+    sizes = {size_symbol(name) for name in scope.widths}
+    values = scope.values()
+    changes = {}
+    for power in e.atoms(sympy.Pow):
+        base, exponent = power.as_base_exp()
+        if not base.free_symbols & sizes or not exponent.free_symbols:
+            continue
+        for s in sorted(exponent.free_symbols, key=str):
+            if s not in values and s not in sizes:
+                what = "an index" if s.name in scope.indices else "a parameter without a value"
+                raise ProgramError(f"this law goes like another power of the width for every '{s}', {what}", span)
+        changes[power] = base ** substituted(exponent, values, span)
+    return e.xreplace(changes) if changes else e
 
 
-def _check_scale(law: Law, t: Type, scope: Scope, span: Span) -> None:
+def _check_values(parts: tuple[tuple[sympy.Expr, syntax.Expr], ...], scope: Scope) -> None:
+    """Numbers at the known parameters and, as far as the ranges are known, at every index; a variance of 0 or more."""
+    values = scope.values()
+    for point in points(scope, set().union(*(e.free_symbols for e, _ in parts))):
+        where = at_point(point)
+        for k, (e, at) in enumerate(parts):
+            try:
+                value = finite(substituted(e, {**values, **point}, at.span), at.span)
+            except ProgramError as error:
+                raise ProgramError(f"{error.message}{where}", error.span) from None
+            if k == 1 and value.is_number and value.is_negative:
+                raise ProgramError(f"the variance {value} is negative{where}", at.span)
+
+
+def _rate(e: sympy.Expr, scope: Scope, span: Span) -> Rate:
+    """`growth` at the parameters that are known."""
+    try:
+        return growth(substituted(e, scope.values(), span), scope.widths)
+    except ProgramError as error:
+        raise ProgramError(error.message, error.span or span) from None
+
+
+def _check_scale(law: Law, t: Type, scope: Scope, written: syntax.Law, span: Span) -> None:
     second = law.multiplier**2 * law.variance
+    sign = _rate(law.variance, scope, written.variance.span).limit
     if not isinstance(t, Matrix):
+        if sign.is_negative:
+            raise ProgramError("the variance is negative at large widths", written.variance.span)
         for what, e in (("variance", second), ("mean", law.multiplier * law.mean)):
-            rate = growth(e, scope.widths)
-            if rate.exponent > 0:
+            rate = _rate(e, scope, span)
+            # One that vanishes with the width may be a readout, which a sum over n coordinates makes up for.
+            if rate.grows or rate.slow != 1:
+                verb = f"grows {rate}" if rate.grows else f"vanishes {rate}"
                 raise ProgramError(
-                    f"the {what} of this vector grows {rate} as the width goes to infinity: a vector's law is O(1)",
-                    span,
+                    f"the {what} of this vector {verb} as the width goes to infinity: a vector's law is O(1)", span
                 )
         return
     if law.mean != 0:
         raise ProgramError("the entries of a matrix have mean 0 here", span, hint="add a vector with a mean instead")
     fan_in = t.columns
     if fan_in in scope.widths:
-        rate = growth(second * size_symbol(fan_in), scope.widths)
+        if sign.is_negative:
+            raise ProgramError("the variance is negative at large widths", written.variance.span)
+        rate = _rate(second * size_symbol(fan_in), scope, span)
         if rate.finite:
             return
-        verb, hint = ("blows up", None) if rate.exponent > 0 else ("vanishes", None)
-        if rate.exponent > 0:
-            hint = f"divide by the fan-in: N(0, 1) / sqrt({fan_in})"
+        verb, hint = "vanishes", None
+        if rate.grows:
+            verb, hint = "blows up", f"divide by the fan-in: N(0, 1) / sqrt({fan_in})"
         raise ProgramError(
-            f"variance × multiplier² must be O(1/{fan_in}), the fan-in: with this law W @ x {verb} {rate}", span, hint=hint
+            f"variance × multiplier² must be O(1/{fan_in}), the fan-in: with this law W @ x {verb} {rate}",
+            span,
+            hint=hint,
         )
-    if growth(second, scope.widths).exponent != 0:
+    if not _rate(second, scope, span).finite:
         raise ProgramError(
-            f"variance × multiplier² must be O(1/{fan_in}), the fan-in, which is finite: the width does not belong here",
+            f"variance × multiplier² must be O(1/{fan_in}), the fan-in, which is finite: the width does not belong "
+            "here",
             span,
         )
     data = size_symbol(fan_in)
-    rate = growth((second * data).subs(WIDTH, 1).subs(data, WIDTH))
-    if rate.exponent > 0:
+    values = {WIDTH: sympy.Integer(1), **scope.values()}
+    if growth(substituted(law.variance, values, span).subs(data, WIDTH)).limit.is_negative:
+        raise ProgramError(f"the variance is negative at large {fan_in}", written.variance.span)
+    rate = growth(substituted(second * data, values, span).subs(data, WIDTH))
+    if rate.grows:
         raise ProgramError(
             f"variance × multiplier² must be O(1/{fan_in}), the fan-in",
             span,
@@ -140,4 +227,4 @@ def nngp_scale(law: Law, t: Type, widths: dict[str, sympy.Expr]) -> tuple[sympy.
     fan_in = size_symbol(t.columns) if isinstance(t, Matrix) else sympy.Integer(1)
     scale = growth(fan_in * law.multiplier**2 * law.variance, widths).limit
     tangent = growth(fan_in * law.multiplier**2, widths)
-    return scale, tangent.limit if tangent.exponent <= 0 and tangent.finite else tangent
+    return scale, tangent.limit if tangent.finite else tangent

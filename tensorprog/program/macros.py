@@ -1,14 +1,18 @@
-"""`def`s that are more than coordinatewise functions (they multiply matrices, say) are written out where they are used."""
+"""`def`s that are no coordinatewise functions (they multiply matrices, say) are written out where they are used."""
 
 from __future__ import annotations
 
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
+from tensorprog.program.scope import wrong_count
 from tensorprog.program.substitution import free_names, rename
 
 
 def expand_macros(statements, macros: dict[str, syntax.Definition]):
-    """The statements with every call of a macro replaced by its body."""
+    """The statements with every call of a macro replaced by its body.
+
+    macros: by the names they are called by, function parameters that stand for one among them.
+    """
     if not macros:
         return statements
     return tuple(rename(s, lambda e: _expand(e, macros, ())) for s in statements)
@@ -16,16 +20,18 @@ def expand_macros(statements, macros: dict[str, syntax.Definition]):
 
 def _expand(e, macros: dict[str, syntax.Definition], active: tuple[str, ...]):
     if not (isinstance(e, syntax.Call) and e.function in macros):
-        if isinstance(e, syntax.DerivativeCall) and e.function in macros:
-            raise ProgramError(f"'{e.function}' is no coordinatewise function: it has no derivative here", e.span)
+        if isinstance(e, syntax.DerivativeCall | syntax.DerivativeOf) and e.function in macros:
+            name = macros[e.function].name  # type: ignore[index]
+            raise ProgramError(f"'{name}' is no coordinatewise function: it has no derivative here", e.span)
         return None
-    name = e.function
+    macro = macros[e.function]
+    name = macro.name
     if name in active:
         raise ProgramError(f"'{name}' calls itself", e.span)
-    macro = macros[name]
     names = [p.name for p in macro.parameters]
+    least = sum(p.default is None for p in macro.parameters)
     if len(e.arguments) > len(names):
-        raise ProgramError(f"{name} takes {len(names)} arguments, {len(e.arguments)} are given", e.span)
+        raise wrong_count(name, least, len(names), len(e.arguments), e.span)
     values = dict(zip(names, e.arguments, strict=False))
     for k, v in e.keywords:
         if k not in names or k in values:
@@ -34,7 +40,7 @@ def _expand(e, macros: dict[str, syntax.Definition], active: tuple[str, ...]):
     for p in macro.parameters:
         if p.name not in values:
             if p.default is None:
-                raise ProgramError(f"{name} takes {len(names)} arguments, {len(e.arguments)} are given", e.span)
+                raise wrong_count(name, least, len(names), len(e.arguments), e.span)
             values[p.name] = p.default
     values = {k: rename(v, lambda s: _expand(s, macros, active)) for k, v in values.items()}
     taken = set().union(*(free_names(v) for v in values.values())) if values else set()

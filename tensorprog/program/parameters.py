@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import sympy
 
@@ -12,10 +13,10 @@ from tensorprog.errors import ProgramError, did_you_mean
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
 from tensorprog.program.ir import Parameter
-from tensorprog.program.scope import CORE, Scope
+from tensorprog.program.scope import CORE, Scope, finite, substituted
 from tensorprog.program.substitution import children
 
-Setting = str | int | float | sympy.Expr
+Setting: TypeAlias = str | int | float | sympy.Expr
 
 
 def bind_parameters(text: syntax.ProgramText, settings: Mapping[str, Setting], scope: Scope) -> None:
@@ -74,9 +75,9 @@ def _uses(text: syntax.ProgramText) -> tuple[set[str], set[str]]:
     for node in _walk(text):
         match node:
             case syntax.Binder(_, low, high, step):
-                for e in (low, high, step):
-                    if e is not None:
-                        names(e)
+                for end in (low, high, step):
+                    if end is not None:
+                        names(end)
             case syntax.Index(_, indices):
                 for i in indices:
                     names(i)
@@ -132,13 +133,20 @@ def _integer(p: syntax.Parameter, setting: object, scope: Scope) -> int | None:
     if setting is None:
         if p.default is None:
             return None
-        value = scope.affine(p.default).substitute(scope.integers())
+        try:
+            value = scope.affine(p.default).substitute(scope.integers())
+        except ProgramError as error:
+            if isinstance(p.default, syntax.Name):
+                raise
+            raise ProgramError(
+                f"the parameter '{p.name}' stands in a range, an index or a condition: it is an integer", error.span
+            ) from None
         if not value.is_constant:
             return None
         return value.constant
     number = _evaluate(p, setting)
     if not number.is_Integer:
-        raise ProgramError(f"the parameter '{p.name}' is an integer, not {setting}", p.span)
+        raise ProgramError(f"the parameter '{p.name}' is an integer, not {_short(setting)}", p.span)
     return int(number)
 
 
@@ -151,8 +159,8 @@ def _real(p: syntax.Parameter, setting: object, scope: Scope) -> sympy.Expr | No
     known = {s.name: scope.parameters[s.name].value for s in value.free_symbols if s.name in scope.parameters}
     if any(v is None for v in known.values()):
         return None
-    value = value.xreplace({s: sympy.sympify(known[s.name]) for s in value.free_symbols if s.name in known})
-    return _finite(p, value, p.default)
+    values = {s: sympy.sympify(known[s.name]) for s in value.free_symbols if s.name in known}
+    return _finite(p, substituted(value, values, p.default.span), p.name)
 
 
 def _evaluate(p: syntax.Parameter, setting: object) -> sympy.Expr:
@@ -162,7 +170,7 @@ def _evaluate(p: syntax.Parameter, setting: object) -> sympy.Expr:
     if isinstance(setting, sympy.Expr):
         return _finite(p, setting, setting)
     if isinstance(setting, numbers.Integral):
-        return sympy.Integer(int(setting))
+        return _finite(p, sympy.Integer(int(setting)), setting)
     if isinstance(setting, numbers.Real) or (hasattr(setting, "dtype") and getattr(setting, "ndim", 1) == 0):
         value = float(setting)  # type: ignore[arg-type]
         if value != value or value in (float("inf"), float("-inf")):
@@ -170,17 +178,32 @@ def _evaluate(p: syntax.Parameter, setting: object) -> sympy.Expr:
         return sympy.Rational(repr(value))
     if isinstance(setting, str):
         try:
-            parsed = parse_text(f"program p(a = {setting})\n").parameters[0].default
-            assert parsed is not None
-            return _finite(p, Scope().number(parsed), setting)
-        except (ProgramError, AssertionError, IndexError):
-            pass
+            parsed = parse_text(f"program p(a = {setting.strip()})\n").parameters
+            if len(parsed) == 1 and parsed[0].default is not None:
+                return _finite(p, Scope().number(parsed[0].default), setting)
+        except ProgramError as error:
+            if "beyond" in error.message or (setting.strip().isdigit() and len(setting) > 300):
+                raise _too_large(p) from None
     raise ProgramError(
-        f"the parameter '{p.name}' is a number, not {setting!r}", p.span, hint="write 2, 0.5, 1/3 or 1e-3, say"
+        f"the parameter '{p.name}' is a number, not {_short(repr(setting))}",
+        p.span,
+        hint="write 2, 0.5, 1/3 or 1e-3, say",
     )
 
 
 def _finite(p: syntax.Parameter, value: sympy.Expr, shown: object) -> sympy.Expr:
     if value.free_symbols or not value.is_finite or not value.is_real:
-        raise ProgramError(f"the parameter '{p.name}' is a real number, not {shown}", p.span)
-    return value
+        raise ProgramError(f"the parameter '{p.name}' is a real number, not {_short(shown)}", p.span)
+    try:
+        return finite(value, p.span)
+    except ProgramError:
+        raise _too_large(p) from None
+
+
+def _too_large(p: syntax.Parameter) -> ProgramError:
+    return ProgramError(f"the parameter '{p.name}' is beyond what floating point holds", p.span)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "…"

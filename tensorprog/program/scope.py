@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sympy
@@ -11,7 +11,7 @@ import sympy
 from tensorprog import functions
 from tensorprog.errors import ProgramError, Span, did_you_mean
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range
+from tensorprog.program.affine import Affine, Range, evaluate_bound
 from tensorprog.program.ir import Function, Parameter
 from tensorprog.program.types import Type
 
@@ -19,6 +19,11 @@ CORE = ("MatMul", "LinComb", "Nonlin", "Moment", "Trsp")
 REDUCTIONS = ("sum", "mean", "prod", "max", "min")
 MAPS = ("softmax", "batchnorm")
 CONSTANTS = {"pi": sympy.pi}
+
+_LARGEST = sympy.Float("1.7976931348623157e308")
+_DIGITS = 323  # a power of numbers with more digits, before or after the point, leaves floating point
+_POINTS = 64  # values of an index at which numbers are looked at
+_EXPONENT = 1000  # of a power of variables and parameters
 
 
 def real_symbol(name: str) -> sympy.Symbol:
@@ -93,6 +98,7 @@ class Scope:
     @contextlib.contextmanager
     def binding(self, binders: Sequence[syntax.Binder]) -> Iterator[list[Binding]]:
         """The indices of a reduction or of a nest of loops in scope, each range seeing the indices before it."""
+        check_distinct(binders)
         before = dict(self.indices)
         found = []
         try:
@@ -123,7 +129,8 @@ class Scope:
                     return Affine.symbol(name)
                 if name in self.parameters:
                     if self.parameters[name].kind not in ("integer", "size"):
-                        raise ProgramError(f"'{name}' is a {self.parameters[name].kind} parameter, not an integer", e.span)
+                        kind = self.parameters[name].kind
+                        raise ProgramError(f"'{name}' is a {kind} parameter, not an integer", e.span)
                     return Affine.symbol(name)
                 if name in self.widths:
                     raise ProgramError(f"the width '{name}' goes to infinity: it is no index and no size", e.span)
@@ -147,6 +154,15 @@ class Scope:
                 raise ProgramError(
                     "an index or the end of a range is affine in loop indices and integer parameters", e.span
                 )
+
+    def values(self) -> dict[sympy.Basic, sympy.Expr]:
+        """The parameters whose values are known, by the symbols they are in expressions of numbers."""
+        found: dict[sympy.Basic, sympy.Expr] = {}
+        for p in self.parameters.values():
+            if p.name in self.indices or p.value is None or p.kind == "function":
+                continue
+            found[real_symbol(p.name) if p.kind == "real" else size_symbol(p.name)] = sympy.sympify(p.value)
+        return found
 
     def integers(self) -> dict[str, int]:
         return {
@@ -231,6 +247,9 @@ class Scope:
 
         Raises ProgramError for an unknown function and for a wrong number or name of arguments.
         """
+        return finite(self._apply(name, arguments, keywords, span), span)
+
+    def _apply(self, name: str, arguments: list[sympy.Expr], keywords: dict[str, sympy.Expr], span: Span) -> sympy.Expr:
         if not self.is_function(name):
             raise self.unknown_function(name, span)
         real = self.function_name(name)
@@ -245,8 +264,7 @@ class Scope:
             raise ProgramError(f"{name} has no argument '{unknown[0]}'", span, hint=did_you_mean(unknown[0], defaults))
         most = None if high is None else high + len(defaults)
         if len(arguments) < low or (most is not None and len(arguments) > most):
-            takes = f"{low}" if most == low else (f"{low} or more" if most is None else f"{low} to {most}")
-            raise ProgramError(f"{name} takes {takes} arguments, {len(arguments)} are given", span)
+            raise wrong_count(name, low, most, len(arguments), span)
         if high is None:
             return entry.symbolic(*arguments)
         given, extra = arguments[:high], arguments[high:]
@@ -290,6 +308,11 @@ class Scope:
     def unknown_function(self, name: str, span: Span) -> ProgramError:
         names = [*functions.names(), *self.functions, *self.macros, *REDUCTIONS, *MAPS, *CORE, "layernorm"]
         names += [p.name for p in self.parameters.values() if p.kind == "function"]
+        parameter = self.parameters.get(name)
+        if parameter is not None and parameter.kind == "function":
+            return ProgramError(f"the parameter '{name}' has no value", span, hint=f"pass {name}=relu, say")
+        if name in self.macros:
+            return ProgramError(f"'{name}' is no coordinatewise function", span)
         if name in self.known():
             return ProgramError(f"'{name}' is not a function", span)
         return ProgramError(
@@ -310,29 +333,86 @@ def literal(text: str) -> sympy.Expr:
 
 
 def arithmetic(op: str, left: sympy.Expr, right: sympy.Expr, span: Span) -> sympy.Expr:
-    if op == "+":
-        return left + right
-    if op == "-":
-        return left - right
-    if op == "*":
-        return left * right
-    if op == "**":
-        result = left**right
-    else:
-        if right == 0:
-            raise ProgramError("division by zero", span)
-        result = left / right
-    if result.has(sympy.zoo, sympy.nan, sympy.oo):
-        raise ProgramError("this has no finite value", span)
-    return result
+    """`left op right`. Raises ProgramError where that is no finite real number, or too large for floating point."""
+    match op:
+        case "+":
+            result = left + right
+        case "-":
+            result = left - right
+        case "*":
+            result = left * right
+        case "**":
+            result = _power(left, right, span)
+        case _:
+            if right == 0:
+                raise ProgramError("division by zero", span)
+            result = left / right
+    return finite(result, span)
+
+
+def _power(base: sympy.Expr, exponent: sympy.Expr, span: Span) -> sympy.Expr:
+    """`base ** exponent`, refused before it is computed where it would be too large to write down."""
+    if exponent.is_number and exponent.is_real and base not in (0, 1, -1):
+        size = abs(float(exponent))
+        if base.is_number and base.is_real and base.is_nonzero:
+            size *= abs(float(sympy.log(abs(base), 10).evalf(6)))
+        if size > (_DIGITS if base.is_number else _EXPONENT):
+            raise ProgramError("this power is beyond what floating point holds", span)
+    if base == 0 and exponent.is_negative:
+        raise ProgramError("division by zero", span)
+    return base**exponent
+
+
+def finite(value: sympy.Expr, span: Span) -> sympy.Expr:
+    """The value itself. Raises ProgramError where it is not finite, not real, or too large for floating point."""
+    if value.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo, sympy.I) or (
+        value.is_number and not value.is_Rational and value.is_real is False
+    ):
+        raise ProgramError("this has no finite real value", span)
+    if value.is_number and value.is_real and abs(value if value.is_Rational else value.evalf(15)) > _LARGEST:
+        raise ProgramError("this number is beyond what floating point holds", span)
+    return value
+
+
+def substituted(e: sympy.Expr, values: Mapping[sympy.Basic, sympy.Expr], span: Span) -> sympy.Expr:
+    """The expression with symbols replaced, its powers checked. Raises ProgramError as `arithmetic` does."""
+    if not values or not (e.free_symbols & values.keys()):
+        return e
+    if e in values:
+        return values[e]
+    arguments = [substituted(a, values, span) if isinstance(a, sympy.Expr) else a.xreplace(values) for a in e.args]
+    if isinstance(e, sympy.Pow):
+        return _power(arguments[0], arguments[1], span)
+    return e.func(*arguments)
+
+
+def given(count: int) -> str:
+    return "none is given" if count == 0 else "1 is given" if count == 1 else f"{count} are given"
+
+
+def wrong_count(name: str, least: int, most: int | None, count: int, span: Span) -> ProgramError:
+    """The error of a call with too few or too many arguments; `most` is None where there is no limit."""
+    takes = f"{least}" if most == least else f"{least} or more" if most is None else f"{least} to {most}"
+    plural = "" if least == most == 1 else "s"
+    return ProgramError(f"{name} takes {takes} argument{plural}, {given(count)}", span)
+
+
+def check_distinct(binders: Iterable[syntax.Binder]) -> None:
+    """Raises ProgramError where an index is bound twice at once."""
+    seen: set[str] = set()
+    for b in binders:
+        if b.name in seen:
+            raise ProgramError(f"the index '{b.name}' is named twice", b.span)
+        seen.add(b.name)
 
 
 def apply_definition(
     f: Function, arguments: list[sympy.Expr], keywords: dict[str, sympy.Expr], span: Span
 ) -> sympy.Expr:
     names = [a.name.removeprefix("_") for a in f.arguments]
+    least = sum(d is None for d in f.defaults)
     if len(arguments) > len(f.arguments):
-        raise ProgramError(f"{f.name} takes {len(f.arguments)} arguments, {len(arguments)} are given", span)
+        raise wrong_count(f.name, least, len(names), len(arguments), span)
     values = dict(zip(names, arguments, strict=False))
     for k, v in keywords.items():
         if k not in names:
@@ -343,8 +423,62 @@ def apply_definition(
     for name, default in zip(names, f.defaults, strict=True):
         if name not in values:
             if default is None:
-                raise ProgramError(f"{f.name} takes {len(names)} arguments, {len(arguments)} are given", span)
+                raise wrong_count(f.name, least, len(names), len(arguments), span)
             values[name] = default
-    return f.body.xreplace(dict(zip(f.arguments, (values[n] for n in names), strict=True)))
+    return finite(substituted(f.body, dict(zip(f.arguments, (values[n] for n in names), strict=True)), span), span)
 
 
+def points(scope: Scope, symbols: set[sympy.Basic]) -> Iterator[dict[sympy.Basic, sympy.Expr]]:
+    """The indices in scope among these symbols, at their values, as far as the ranges are known.
+
+    None where the loops around are empty or not known. At most _POINTS values of an index are gone through; where
+    the end of a range is a size still open, its first value stands for all, as data have one entry at least.
+    """
+    known = scope.integers()
+    bindings = [b.range for b in scope.indices.values()]
+    relevant = [size_index(r.name) in symbols for r in bindings]
+    budget = [_POINTS**2]
+
+    def ends(r: Range, at: dict[str, int]) -> range:
+        try:
+            low = evaluate_bound(r.low, at)
+        except KeyError:
+            return range(0)
+        try:
+            high = evaluate_bound(r.high, at)
+        except KeyError:
+            one = {p.name: 1 for p in scope.parameters.values() if p.kind in ("integer", "size")}
+            try:
+                high = min(low, evaluate_bound(r.high, {**one, **at}))
+            except KeyError:
+                return range(0)
+        return range(low, min(high, low + _POINTS) + 1)
+
+    def visit(k: int, at: dict[str, int]) -> Iterator[dict[str, int]]:
+        if k == len(bindings):
+            yield at
+            return
+        for v in ends(bindings[k], at):
+            budget[0] -= 1
+            if budget[0] < 0:
+                return
+            for point in visit(k + 1, {**at, bindings[k].name: v}):
+                yield point
+                if not any(relevant[k + 1 :]):
+                    break
+            else:
+                continue
+            if not any(relevant[k:]):
+                return
+
+    seen = set()
+    for at in visit(0, known):
+        point = tuple(at[r.name] for r, used in zip(bindings, relevant, strict=True) if used)
+        if point not in seen:
+            seen.add(point)
+            names = (size_index(r.name) for r, used in zip(bindings, relevant, strict=True) if used)
+            yield {s: sympy.Integer(v) for s, v in zip(names, point, strict=True)}
+
+
+def at_point(point: Mapping[sympy.Basic, sympy.Expr]) -> str:
+    return f" at {', '.join(f'{s} = {v}' for s, v in point.items())}" if point else ""

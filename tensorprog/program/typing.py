@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tensorprog.errors import ProgramError, Span, did_you_mean
 from tensorprog.language import syntax
-from tensorprog.program.scope import CORE, MAPS, REDUCTIONS, Scope
+from tensorprog.program.scope import CORE, MAPS, REDUCTIONS, Scope, given, wrong_count
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
 
 NUMBER = Constant()
@@ -70,7 +70,7 @@ def _name(name: str, indices: tuple, span: Span, scope: Scope) -> Type | None:
     axes = scope.ranges[name]
     if len(indices) != len(axes):
         wanted = "no index" if not axes else f"{len(axes)} ind{'ex' if len(axes) == 1 else 'ices'}"
-        raise ProgramError(f"'{name}' has {wanted}, {len(indices)} are given", span)
+        raise ProgramError(f"'{name}' has {wanted}, {given(len(indices))}", span)
     return scope.types.get(name)
 
 
@@ -242,7 +242,7 @@ def _call(name: str, arguments: tuple, keywords: tuple, span: Span, scope: Scope
 def _instruction(name: str, arguments: tuple, span: Span, scope: Scope) -> Type | None:
     counts = {"MatMul": 2}
     if len(arguments) != counts.get(name, 1):
-        raise ProgramError(f"{name} takes {counts.get(name, 1)} argument(s), {len(arguments)} are given", span)
+        raise wrong_count(name, counts.get(name, 1), counts.get(name, 1), len(arguments), span)
     if name == "MatMul":
         return matmul_type(infer(arguments[0], scope), infer(arguments[1], scope), *arguments)
     t = infer(arguments[0], scope)
@@ -328,7 +328,7 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
                 return infer(e, scope)
         case syntax.Negate(operand):
             return readout_type(operand, scope)
-        case syntax.Conditional(a, c, b):
+        case syntax.Conditional(a, _, b):
             return join(readout_type(a, scope), readout_type(b, scope), e.span)
         case syntax.Guard(a, b):
             return join(readout_type(a, scope), readout_type(b, scope), e.span)

@@ -23,8 +23,8 @@ from tensorprog.program.affine import Affine, Range, at_most, extent, map_bound,
 from tensorprog.program.ir import Family, Function, Program
 from tensorprog.program.scope import Binding, Scope, apply_definition, arithmetic
 from tensorprog.program.substitution import subexpressions
-from tensorprog.program.typing import is_zero
 from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
+from tensorprog.program.typing import is_zero, readout_type
 from tensorprog.theorem.recursion import Condition, affine_number
 
 
@@ -237,9 +237,7 @@ class CaseReader:
                 return self.disjunction(operand, not negated)
             case syntax.And(left, right) | syntax.Or(left, right):
                 if isinstance(c, syntax.And) != negated:
-                    return [
-                        a + b for a in self.disjunction(left, negated) for b in self.disjunction(right, negated)
-                    ]
+                    return [a + b for a in self.disjunction(left, negated) for b in self.disjunction(right, negated)]
                 # Exclusive alternatives: left, or right without left.
                 rights = self.disjunction(right, negated)
                 lefts = self.disjunction(left, negated)
@@ -388,13 +386,20 @@ class CaseReader:
             if isinstance(a, Reference):
                 arguments.append((symbol, self._put(a, mapping)))
             elif isinstance(a, ScalarChoice):
-                branches = tuple((self._put_conditions(c, mapping), self._put_scalar(f, mapping)) for c, f in a.branches)
+                branches = tuple(
+                    (self._put_conditions(c, mapping), self._put_scalar(f, mapping)) for c, f in a.branches
+                )
                 arguments.append((symbol, ScalarChoice(branches)))
             else:
                 at = a.at and a.at.substitute(mapping)
                 inner = {k: v for k, v in mapping.items() if k != a.range.name}
                 arguments.append(
-                    (symbol, ScalarReduction(a.kind, substitute_range(a.range, mapping), self._put_scalar(a.body, inner), at))
+                    (
+                        symbol,
+                        ScalarReduction(
+                            a.kind, substitute_range(a.range, mapping), self._put_scalar(a.body, inner), at
+                        ),
+                    )
                 )
         return ScalarForm(self._put_number(s.expression, mapping), tuple(arguments))
 
@@ -475,7 +480,9 @@ class CaseReader:
         for b in binders:
             r = self._scope.range_of(b).range
             self._scope.indices[b.name] = Binding(r)
-            r = Range(r.name, map_bound(r.low, lambda a: _renamed(a, names)), map_bound(r.high, lambda a: _renamed(a, names)))
+            r = Range(
+                r.name, map_bound(r.low, lambda a: _renamed(a, names)), map_bound(r.high, lambda a: _renamed(a, names))
+            )
             name = r.name
             while name in outer:
                 name += "_"
@@ -501,8 +508,6 @@ class CaseReader:
             return False
         if any(isinstance(s, syntax.Name) and s.name in self.program.widths for s in _leaves(e)):
             return True
-        from tensorprog.program.typing import readout_type
-
         return isinstance(readout_type(e, self._scope), Constant | Scalar)
 
     def _times(self, t: Term, e: syntax.Expr, divide: bool) -> Term:
@@ -544,7 +549,9 @@ class CaseReader:
                 inside = self.in_range(self._reference(value))
                 return self._symbol(arguments, ScalarChoice(((inside, self.scalar(value)),)), value.name)
             case syntax.Guard():
-                raise ProgramError("this `else` inside arithmetic on C's is not supported: assign the value first", e.span)
+                raise ProgramError(
+                    "this `else` inside arithmetic on C's is not supported: assign the value first", e.span
+                )
             case syntax.Conditional(then, condition, otherwise):
                 branches = [
                     (tuple(conjunction), self.scalar(branch))
@@ -574,9 +581,7 @@ class CaseReader:
                     if isinstance(self.program.families[name].type, Vector | Data):
                         return self._symbol(vectors, self._reference(x), name)
                 case syntax.Reduction(kind) if not self._is_scalar(x):
-                    raise ProgramError(
-                        f"the limit of {kind}[…] over vectors is not derived yet", x.span
-                    )
+                    raise ProgramError(f"the limit of {kind}[…] over vectors is not derived yet", x.span)
             return self._scalar_leaf(x, scalars)
 
         expression = self._expression(e, leaf)

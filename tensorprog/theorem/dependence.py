@@ -22,9 +22,7 @@ def dependence(reader: CaseReader, opposite: Mapping[str, tuple[str, ...]]) -> D
 
     `opposite` maps a MatMul family to those of the transposed matrix: their operands enter its corrections.
     """
-    families = [
-        f.name for f in reader.program.families.values() if f.role == "assigned" and isinstance(f.type, Vector)
-    ]
+    families = [f.name for f in reader.program.families.values() if f.role == "assigned" and isinstance(f.type, Vector)]
     found: dict[str, dict[str, Source]] = {name: {} for name in families}
 
     def through(r: Reference, target) -> list[tuple[str, Source]]:

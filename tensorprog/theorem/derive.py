@@ -12,13 +12,13 @@ table is widened and the derivation starts again, until nothing changes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import sympy
 
 from tensorprog import functions
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Range, map_bound, maximum, minimum
+from tensorprog.program.affine import Affine, Range, bound_symbols, map_bound, maximum, minimum
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import growth, nngp_scale
 from tensorprog.program.scope import size_symbol
@@ -179,7 +179,8 @@ class Deriver:
             for f in self.program.families.values():
                 if f.role == "assigned" and isinstance(f.type, Vector) and name in self.support.sources[f.name]:
                     raise ProgramError(
-                        f"the readout '{name}' is used in '{f.name}' too: the output is no Gaussian process by the theorem",
+                        f"the readout '{name}' is used in '{f.name}' too: "
+                        "the output is no Gaussian process by the theorem",
                         output.span,
                         hint=f"declare another vector for '{f.name}'",
                     )
@@ -657,9 +658,7 @@ class Deriver:
         if isinstance(left, Linear) or isinstance(right, Linear):
             lefts = left.terms if isinstance(left, Linear) else (_whole(me),)
             rights = right.terms if isinstance(right, Linear) else (_whole(other),)
-            return add(
-                *(self._bilinear(view, s, t, centred, ranges) for s in lefts for t in rights)
-            )
+            return add(*(self._bilinear(view, s, t, centred, ranges) for s in lefts for t in rights))
         ctx = Context(ranges)
         if isinstance(left, Multiply) and isinstance(right, Multiply):
             value = self._matmul(view, left, right, ctx)
@@ -893,9 +892,7 @@ class Deriver:
                 v = self.program.families[s.readout.name]
                 inner = self.second(view, s.vector, t.vector, False, ctx)
                 assert isinstance(v.type, Vector)
-                rate = growth(
-                    s.coefficient * t.coefficient * size_symbol(v.type.width), dict(self.program.widths)
-                )
+                rate = growth(s.coefficient * t.coefficient * size_symbol(v.type.width), dict(self.program.widths))
                 law = self._law(v, view, tuple(i.substitute(ctx.solved) for i in s.readout.indices))
                 assert isinstance(law, ir.LawVariance)
                 law, rate = self._readout_law(v, law, s.coefficient * t.coefficient, rate)
@@ -929,7 +926,9 @@ class Deriver:
         if both.exponent != 0 or rest.exponent == 0:
             return law, both if rest.exponent != 0 else rate
         tangent = growth(factor * size_symbol(v.type.width) * v.law.multiplier**2, widths)
-        moved = ir.LawVariance(law.name, law.parameter, both.limit, tangent.limit if tangent.finite else None, law.moves)
+        moved = ir.LawVariance(
+            law.name, law.parameter, both.limit, tangent.limit if tangent.finite else None, law.moves
+        )
         return moved, replace(both, limit=sympy.Integer(1))
 
     # ------------------------------------------------------------ expectations of functions
@@ -943,7 +942,8 @@ class Deriver:
             found = self._case_at(r, ranges) if depth <= 20 else None
             if found is None:
                 raise ProgramError(
-                    f"'{r.name}' is itself a function of vectors before it; products of such chains are not derived yet",
+                    f"'{r.name}' is itself a function of vectors before it; "
+                    "products of such chains are not derived yet",
                     r.span,
                 )
             case, mapping = found
@@ -1012,7 +1012,7 @@ class Deriver:
                     term *= form.expression
                 if t.vector is not None:
                     plain = replace(t.vector, span=r.span)
-                    symbol = vectors.setdefault(plain, sympy.Symbol(f"{plain.name}_v{len(vectors)}", real=True))
+                    symbol = vectors.setdefault(plain, sympy.Symbol(_numbered(plain.name, vectors), real=True))
                     term *= symbol
                 expression += term
             return Pointwise(expression, tuple((s, v) for v, s in vectors.items()), tuple(scalars))
@@ -1027,9 +1027,7 @@ class Deriver:
         return None if ir.is_zero(m) else m
 
     def _scalars_of(self, f: Pointwise, side: str | None):
-        return tuple(
-            (s, self._scalar_plain(form, side)) for s, form in f.scalars if s in f.expression.free_symbols
-        )
+        return tuple((s, self._scalar_plain(form, side)) for s, form in f.scalars if s in f.expression.free_symbols)
 
     def _expectation(self, f: Pointwise, view: View, ranges, case: Case) -> Node:
         """E f(Z^x, …) in one run."""
@@ -1081,7 +1079,7 @@ class Deriver:
         return self._joint(f.expression, lefts, sf, g.expression, rights, sg, view, ranges, me.span)
 
     def _split_factor(self, view: View, f: Pointwise, g: Pointwise, lefts, rights, ranges, me, other) -> Node | None:
-        """E z f0 · w g0 = E z w · E f0 g0, for G-vars z, w of mean zero that are independent of all others in f0 and g0.
+        """E z f0 · w g0 = E z w · E f0 g0, for G-vars z, w of mean zero that are independent of all else in f0, g0.
 
         This is a gradient times a slope, the product that every backward pass consists of.
         """
@@ -1145,7 +1143,7 @@ class Deriver:
         both = [(r, "left") for _, r in lefts] + [(r, "right") for _, r in rights]
         covariance = []
         for a, (u, s) in enumerate(both):
-            for b, (v, t) in enumerate(both[: a + 1]):
+            for v, t in both[: a + 1]:
                 if s == t:
                     inner, first, second = view.within(s), u, v
                 else:
@@ -1153,9 +1151,7 @@ class Deriver:
                 ctx = Context(dict(ranges))
                 value = self.second(inner, first, second, True, ctx)
                 covariance.append(self._gather(ctx, [value]))
-        means = tuple(
-            self._mean_or_none(r, view.left if s == "left" else view.right, ranges) for r, s in both
-        )
+        means = tuple(self._mean_or_none(r, view.left if s == "left" else view.right, ranges) for r, s in both)
         zs = tuple(s for s, _ in lefts)
         swap = {s: sympy.Symbol(s.name + "'", real=True) for s, _ in (*rights, *sg)}
         ws = tuple(swap[s] for s, _ in rights)
@@ -1186,6 +1182,12 @@ class Deriver:
         return add(*total)
 
 
+def _numbered(name: str, vectors: dict[Reference, sympy.Symbol]) -> str:
+    """The family's name, numbered from its second member on."""
+    same = sum(r.name == name for r in vectors)
+    return name if not same else f"{name}#{same + 1}"
+
+
 def _unused(s: sympy.Symbol, taken: set[str]) -> sympy.Symbol:
     """The symbol, or a numbered one where its name is taken."""
     name, stem, k = s.name, s.name.split("#")[0], 1
@@ -1204,8 +1206,6 @@ def _gaussian(f: Family) -> bool:
 
 
 def _names(r: Range) -> set[str]:
-    from tensorprog.program.affine import bound_symbols
-
     return set(bound_symbols(r.low) | bound_symbols(r.high))
 
 
@@ -1219,7 +1219,6 @@ def _root(rate) -> str:
 
 def _with_side(node: Node, side: str | None) -> Node:
     """Reads inside set to one run."""
-    from dataclasses import fields
 
     def change(value):
         if isinstance(value, ir.Read):

@@ -1,8 +1,8 @@
 """Whether the limits that a recursion writes down exist.
 
-    y := exp(h ** 2)                    no NNGP: E y² need not be finite
-    s := step(h)                        no NTK: step jumps, so a finite network has no gradient there
-    weight W : A(n, n) ~ N(0, s / n)    no NTK: the part of W grows like n
+y := exp(h ** 2)                    no NNGP: E y² need not be finite
+s := step(h)                        no NTK: step jumps, so a finite network has no gradient there
+weight W : A(n, n) ~ N(0, s / n)    no NTK: the part of W grows like n
 """
 
 from __future__ import annotations

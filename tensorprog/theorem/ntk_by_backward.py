@@ -94,7 +94,9 @@ class _Second(Deriver):
         assert family.law is not None
         _, tangent = nngp_scale(family.law, family.type, dict(self.program.widths))
         if not isinstance(tangent, sympy.Expr):
-            raise ProgramError(f"the NTK grows with the width: '{family.name}' has the standard parametrization", family.span)
+            raise ProgramError(
+                f"the NTK grows with the width: '{family.name}' has the standard parametrization", family.span
+            )
         return self._at(tangent, family, indices)
 
     def _width(self, f: Family) -> sympy.Expr:
@@ -185,5 +187,3 @@ class _Second(Deriver):
         else:
             forward = self.second(view, x, y, False, ctx)
         return self._gather(ctx, [ir.Constant(tangent * self._width(f)), backward, forward])
-
-

@@ -55,8 +55,8 @@ class LawVariance:
 
     scale = lim fan-in · multiplier² · variance; tangent = lim fan-in · multiplier², the quotient
     (1/var)·∂/∂ρ taken analytically; None where it diverges (the NTK of a standard parametrization).
-    `moves` is False within one run and for fixed parameters. `parameter` is the trained parameter that it moves with: the
-    weight whose transpose a fresh matrix stands for, else `name` itself.
+    `moves` is False within one run and for fixed parameters. `parameter` is the trained parameter that it moves with:
+    the weight whose transpose a fresh matrix stands for, else `name` itself.
     """
 
     name: str

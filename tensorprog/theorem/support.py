@@ -98,9 +98,7 @@ class Support:
     def independent(self, u: Reference, w: Reference, ranges: dict[str, Range]) -> bool:
         """Whether two vectors share no random variable, whatever the indices in their ranges."""
         left, right = self.sources.get(u.name, {}), self.sources.get(w.name, {})
-        return all(
-            self._disjoint(left[name], u, right[name], w, ranges) for name in left.keys() & right.keys()
-        )
+        return all(self._disjoint(left[name], u, right[name], w, ranges) for name in left.keys() & right.keys())
 
     def _disjoint(self, a: Source, u: Reference, b: Source, w: Reference, ranges) -> bool:
         for x, y in zip(a, b, strict=True):

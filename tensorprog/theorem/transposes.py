@@ -8,8 +8,8 @@
                                                    W_T_z_hat := MatMul(W_T, z)
                                                    W_T_z := LinComb(W_T_z_hat + c_W_T_z * e)
 
-Z^{W.T @ z} = Ẑ + Σ_i c_i Z^{x_i} with c_i = s_{W.T} E[∂Z^z/∂Ẑ^{W @ x_i}], over all W @ x_i that z was computed from, and
-the same with W and W.T exchanged. The derivative is the total one through everything coordinatewise, earlier
+Z^{W.T @ z} = Ẑ + Σ_i c_i Z^{x_i} with c_i = s_{W.T} E[∂Z^z/∂Ẑ^{W @ x_i}], over all W @ x_i that z was computed from,
+and the same with W and W.T exchanged. The derivative is the total one through everything coordinatewise, earlier
 corrections included; it is carried along as families d_y_g, with the indices of y first, then those of g. A program
 that is BP-like needs no corrections: its transposes only become fresh (Tensor Programs II, theorem 2.10).
 
@@ -27,20 +27,22 @@ from tensorprog import functions
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
-from tensorprog.program.affine import Affine, Range
-from tensorprog.program.build import build_tree
+from tensorprog.program.affine import Affine, Range, map_bound
+from tensorprog.program.build import build_tree, coordinatewise
 from tensorprog.program.desugar import bound_expression, type_name
-from tensorprog.program.directional import ONE, ZERO, directional, over, plus, times
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import nngp_scale
+from tensorprog.program.passes.arithmetic import ONE, ZERO, add, divide, multiply
+from tensorprog.program.passes.directional import directional
 from tensorprog.program.scope import Binding, Scope
 from tensorprog.program.substitution import binders, free_names, rename, subexpressions
 from tensorprog.program.transposes import Use, declared_weight, matrix_uses
 from tensorprog.program.types import Matrix, Vector
 from tensorprog.program.typing import is_zero
 from tensorprog.theorem.bp_like import analyse
-from tensorprog.theorem.cases import CaseReader
+from tensorprog.theorem.cases import CaseReader, Reference
 from tensorprog.theorem.dependence import Dependence, dependence
+from tensorprog.theorem.recursion import Condition
 from tensorprog.theorem.support import Interval
 
 
@@ -67,7 +69,12 @@ class _Pass:
         self.reader = CaseReader(p)
         self.fresh: dict[str, str] = {}
         # The aliases of transposes go, so that their names are free for the fresh matrices.
-        self.taken = {f.name for f in p.families.values() if f.transpose_of is None} | {x.name for x in p.parameters} | set(p.widths) | set(p.features)
+        self.taken = (
+            {f.name for f in p.families.values() if f.transpose_of is None}
+            | {x.name for x in p.parameters}
+            | set(p.widths)
+            | set(p.features)
+        )
         self.taken |= {b.name for s in p.text.statements for b in binders(s)} | set(p.functions)
         self.scope = Scope(
             parameters={x.name: x for x in p.parameters},
@@ -261,15 +268,13 @@ class _Pass:
         return rename(e, change)
 
     def _as_reference(self, e: syntax.Expr):
-        from tensorprog.theorem.cases import Reference
-
         indices = e.indices if isinstance(e, syntax.Index) else ()
         return Reference(e.name, tuple(self.scope.affine(i) for i in indices), e.span)
 
     def _hat(self, e: syntax.Expr) -> syntax.Expr:
         """The Gaussian part alone: MatMuls, zero on other branches."""
         match e:
-            case syntax.Conditional(a, c, b):
+            case syntax.Conditional(a, _, b):
                 return replace(e, then=self._hat(a), otherwise=self._hat(b))
             case syntax.Call("MatMul"):
                 return e
@@ -277,7 +282,7 @@ class _Pass:
 
     def _corrected(self, e: syntax.Expr, s: syntax.Assignment, coefficients: list[syntax.Statement]) -> syntax.Expr:
         match e:
-            case syntax.Conditional(a, c, b):
+            case syntax.Conditional(a, _, b):
                 return replace(
                     e, then=self._corrected(a, s, coefficients), otherwise=self._corrected(b, s, coefficients)
                 )
@@ -286,7 +291,7 @@ class _Pass:
                 total: syntax.Expr = _index(self.hats[s.name], here)
                 for g in self.opposite[s.name]:
                     if (s.name, g) in self.pairs and (z := _reference(operand)) is not None:
-                        total = plus(total, self._correction(s, matrix, operand, z, g, coefficients))
+                        total = add(total, self._correction(s, matrix, operand, z, g, coefficients))
                 return syntax.Call("LinComb", (total,), span=e.span)
         return e
 
@@ -304,7 +309,7 @@ class _Pass:
             slope = _index(self.derivatives[z.name, g], (*z_indices, *at))
         if isinstance(operand, syntax.Guard):
             slope = syntax.Guard(slope, ZERO, span=operand.span)
-        moment = syntax.Call("Moment", (times(self._scale(s.name), slope),), span=s.span)
+        moment = syntax.Call("Moment", (multiply(self._scale(s.name), slope),), span=s.span)
         if not any(isinstance(x, syntax.Assignment) and x.name == name for x in coefficients):
             coefficients.append(syntax.Assignment(name, (*s.indices, *axes), moment, span=s.span))
         total: syntax.Expr = ZERO
@@ -313,7 +318,7 @@ class _Pass:
         intervals = self.depends[z.name][g]
         for u in self.uses:
             if u.family.name == g:
-                total = plus(total, self._one_use(u, name, here, z_at, own, intervals))
+                total = add(total, self._one_use(u, name, here, z_at, own, intervals))
         return total
 
     def _one_use(self, u: Use, name: str, here, z_at: list[Affine], own: list[Affine], intervals) -> syntax.Expr:
@@ -331,7 +336,8 @@ class _Pass:
         }
         target = [t.substitute(mapping) for t in u.clause.target]
         operand = rename(
-            u.operand, lambda e: syntax.Name(renamed[e.name]) if isinstance(e, syntax.Name) and e.name in renamed else None
+            u.operand,
+            lambda e: syntax.Name(renamed[e.name]) if isinstance(e, syntax.Name) and e.name in renamed else None,
         )
         with self.scope.bound([Binding(r) for r in u.clause.loops]):
             matrix = next(
@@ -365,8 +371,6 @@ class _Pass:
             conditions += [(">=", value - r.low), (">=", r.high - value)]
         inside = {x: r for x, r in ranges.items() if x not in solved}
         outer = {**self.scope.index_ranges(), **inside}
-        from tensorprog.theorem.recursion import Condition
-
         kept = []
         for op, difference in conditions:
             difference = difference.substitute(solved)
@@ -375,13 +379,14 @@ class _Pass:
                 return ZERO
             if verdict is None:
                 kept.append(syntax.Comparison(op, bound_expression(difference, operand), ZERO))
+
         def put(e):
             if isinstance(e, syntax.Name) and e.name in solved:
                 return bound_expression(solved[e.name], e)
             return None
 
         at = tuple(bound_expression(t.substitute(solved), operand) for t in target)
-        term: syntax.Expr = times(_index(name, (*here, *at)), rename(operand, put))
+        term: syntax.Expr = multiply(_index(name, (*here, *at)), rename(operand, put))
         condition = None
         for c in kept:
             condition = c if condition is None else syntax.And(condition, c)
@@ -404,7 +409,8 @@ class _Pass:
         scale, _ = nngp_scale(family.law, t, dict(self.program.widths))
         if any(s.is_integer and not s.is_positive for s in scale.free_symbols):
             raise ProgramError(
-                f"the law of '{weight}' depends on its index; corrections for its transpose are not derived", family.span
+                f"the law of '{weight}' depends on its index; corrections for its transpose are not derived",
+                family.span,
             )
         default = parse_text(f"program p(a = {functions.text(sympy.sympify(scale))})\n").parameters[0].default
         assert default is not None
@@ -456,11 +462,11 @@ class _Pass:
             return None
         (inner,) = value.arguments
         vectors = {
-            e for e in subexpressions(inner) if isinstance(e, syntax.Name | syntax.Index) and _is_vector(self.program, e.name)
+            e
+            for e in subexpressions(inner)
+            if isinstance(e, syntax.Name | syntax.Index) and _is_vector(self.program, e.name)
         }
         symbols = {v: sympy.Symbol(f"x{k}", real=True) for k, v in enumerate(sorted(vectors, key=str))}
-        from tensorprog.program.build import coordinatewise
-
         try:
             f = coordinatewise(inner, self.scope, symbols)
         except ProgramError:
@@ -470,7 +476,9 @@ class _Pass:
         (vector, *more) = vectors
         t = self.program.families[vector.name].type
         moved = any(
-            r == s.name and y != s.name and self._is_nonlin(y) for y in self.program.families for r in self._reads(y)
+            r == s.name and y != s.name and self._is_nonlin(y)
+            for y in self.program.families
+            for r in self._reads(y)
             if any((y, g) in self.derivatives for g in self.hats)
         )
         if more or not (isinstance(t, Vector) and t.gaussian) or moved:
@@ -488,7 +496,7 @@ class _Pass:
         variance = syntax.Binary(
             "-", syntax.Call("Moment", (syntax.Binary("*", vector, vector),)), syntax.Binary("*", mean, mean)
         )
-        return times(over(covariance, variance), direction(vector) or ZERO)
+        return multiply(divide(covariance, variance), direction(vector) or ZERO)
 
     def _is_nonlin(self, y: str) -> bool:
         return any(
@@ -525,8 +533,6 @@ def _delta(indices, at) -> syntax.Expr:
 
 
 def _put(bound, mapping):
-    from tensorprog.program.affine import map_bound
-
     return map_bound(bound, lambda a: a.substitute(mapping))
 
 

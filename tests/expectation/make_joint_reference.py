@@ -83,7 +83,7 @@ def kinked(kind, psi, inverse, weight, variances, inner_c, outer_c):
         sign = np.sign(inner_c) if inner_c else 1.0
         meet = inverse(sign * psi(u) * np.sqrt(q / p))
         places = np.stack([np.zeros_like(u), meet], -1) / np.sqrt(q2)
-        y, y_weight = between((places - outer_c * x[:, None]) / s)
+        y, y_weight = between((places - outer_c * x[:, None]) / s, depth=13, order=12, ratio=0.5)
         t = np.sqrt(q2) * (outer_c * x[:, None] + s * y)
         both, u = x_weight[:, None] * y_weight, u[:, None]
     return np.sum(both * weight(u) * weight(t) * inner(kind, p, q, inner_c, C * psi(u), C * psi(t)))

@@ -21,6 +21,6 @@ def same_inputs(a, b):
     for name in a:
         if a[name].shape[1:] != b[name].shape[1:] or a[name].dtype != b[name].dtype:
             return jnp.zeros_like(same)
-        for u, v in zip(fingerprints(a[name]), fingerprints(b[name])):
+        for u, v in zip(fingerprints(a[name]), fingerprints(b[name]), strict=True):
             same = same & (u[:, None] == v[None, :])
     return same

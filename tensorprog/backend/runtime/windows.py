@@ -9,7 +9,7 @@ def take(x, axis, start, size):
     axes, starts, sizes = ((axis,), (start,), (size,)) if isinstance(axis, int) else (axis, start, size)
     widths = [(0, 0)] * x.ndim
     slices = [slice(None)] * x.ndim
-    for a, first, length in zip(axes, starts, sizes):
+    for a, first, length in zip(axes, starts, sizes, strict=True):
         low, high = min(max(first, 0), x.shape[a]), max(min(first + length, x.shape[a]), 0)
         high = max(low, high)
         slices[a] = slice(low, high)
@@ -23,7 +23,9 @@ def entry(x, axis, index):
     """x at an index along an axis; 0 outside. The index may be traced."""
     inside = (index >= 0) & (index < x.shape[axis])
     if isinstance(index, int):
-        return lax.index_in_dim(x, index, axis, False) if inside else jnp.zeros_like(lax.index_in_dim(x, 0, axis, False))
+        return (
+            lax.index_in_dim(x, index, axis, False) if inside else jnp.zeros_like(lax.index_in_dim(x, 0, axis, False))
+        )
     value = lax.dynamic_index_in_dim(x, jnp.clip(index, 0, x.shape[axis] - 1), axis, False)
     return jnp.where(inside, value, 0)
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from .hermite import hermite_functions
+from .hermite import trapezoid_functions
 from .joint import partial_derivative
 from .polar import polar_rules
 from .shapes import common_shape, correlation, reciprocal, same_rank
@@ -16,7 +16,7 @@ from .split import gauss_legendre, integrate_pieces, standardized, tanh_sinh
 
 OUTER_POLAR = {True: polar_rules(24, 20, 8.0), False: polar_rules(12, 12, 6.5)}
 OUTER_CROWDED, OUTER_EVEN = tanh_sinh(61), gauss_legendre(32)
-QUICK_TERMS = 32
+QUICK_NODES, QUICK_TERMS = np.linspace(-7.2, 7.2, 49), 44
 
 
 def plane_rule(step, reach):
@@ -28,6 +28,8 @@ def plane_rule(step, reach):
     return nodes, weights / weights.sum()
 
 
+# how many numbers are computed at once
+OUTER_BATCH = 4096
 OUTER_PLANE = {True: plane_rule(0.25, 7.5), False: plane_rule(0.4, 5.6)}
 
 
@@ -38,38 +40,48 @@ def outer_arrays(k, p, q, mu, nu, parameters):
     return roots, correlation(k, p, q), mu, nu, parameters, common_shape(k, p, q, mu, nu, *parameters), k.dtype
 
 
+def sum_over_nodes(term, nodes, weights, shape, dtype):
+    """The sum of weights times term(*node); small tables take many nodes at a time, on an axis before all others."""
+    count = len(weights)
+    batch = min(count, max(1, OUTER_BATCH // max(int(np.prod(shape)), 1)))
+    steps = -(-count // batch)
+    padded = [np.concatenate([a, np.zeros(steps * batch - count)]) for a in (*nodes, weights)]
+    arrays = [jnp.asarray(a, dtype).reshape(steps, batch, *[1] * len(shape)) for a in padded]
+
+    def add(n, total):
+        *node, weight = (a[n] for a in arrays)
+        return (total + jnp.sum(weight * term(*node), axis=0)).astype(dtype)
+
+    return lax.fori_loop(0, steps, add, jnp.zeros(shape, dtype))
+
+
 def polar_outer(f, k, p, q, mu, nu, parameters):
     """f analytic on either side of u = 0 and of t = 0, means zero; as polar_pair."""
     (p_root, q_root), c, _, _, parameters, shape, dtype = outer_arrays(k, p, q, mu, nu, parameters)
     opposite = jnp.arccos(c)
-    alike = jnp.pi - opposite
-    rules = OUTER_POLAR[dtype == jnp.float64]
-    angles, angle_weights, radii, radius_weights = (jnp.asarray(a, dtype) for a in rules)
+    angles, angle_weights, radii, radius_weights = OUTER_POLAR[dtype == jnp.float64]
 
-    def add(n, total):
-        s, r = angles[n // radii.size], radii[n % radii.size]
-        for width, sign in ((alike, 1), (opposite, -1)):
+    def term(s, r):
+        total = 0.0
+        for width, sign in ((jnp.pi - opposite, 1), (opposite, -1)):
             u, t = p_root * r * jnp.sin(s * width), sign * q_root * r * jnp.sin((1 - s) * width)
-            both = f(u, t, *parameters) + f(-u, -t, *parameters)
-            total = total + angle_weights[n // radii.size] * radius_weights[n % radii.size] * width * both
-        return total.astype(dtype)
+            total = total + width * (f(u, t, *parameters) + f(-u, -t, *parameters))
+        return total
 
-    return lax.fori_loop(0, angles.size * radii.size, add, jnp.zeros(shape, dtype))
+    nodes = [a.ravel() for a in np.meshgrid(angles, radii, indexing="ij")]
+    return sum_over_nodes(term, nodes, np.outer(angle_weights, radius_weights).ravel(), shape, dtype)
 
 
 def plane_outer(f, k, p, q, mu, nu, parameters):
     """f smooth: the trapezoidal rule in two independent directions."""
     (p_root, q_root), c, mu, nu, parameters, shape, dtype = outer_arrays(k, p, q, mu, nu, parameters)
-    nodes, weights = (jnp.asarray(a, dtype) for a in OUTER_PLANE[dtype == jnp.float64])
     # symmetric in u and t: each is one of two sides of an angle, with the correlation as its cosine
     near, far = jnp.sqrt((1 + c) / 2), jnp.sqrt((1 - c) / 2)
 
-    def add(n, total):
-        a, b = nodes[0, n], nodes[1, n]
-        u, t = mu + p_root * (near * a + far * b), nu + q_root * (near * a - far * b)
-        return (total + weights[n] * f(u, t, *parameters)).astype(dtype)
+    def term(a, b):
+        return f(mu + p_root * (near * a + far * b), nu + q_root * (near * a - far * b), *parameters)
 
-    return lax.fori_loop(0, weights.size, add, jnp.zeros(shape, dtype))
+    return sum_over_nodes(term, *OUTER_PLANE[dtype == jnp.float64], shape, dtype)
 
 
 def split_outer(u_kinks, t_kinks):
@@ -95,19 +107,19 @@ def split_outer(u_kinks, t_kinks):
 
 
 def quick_hermite(f, g, k, p, q, mu, nu, f_scalars, g_scalars):
-    """E f(z) g(w) of smooth functions by the Gauss-Hermite rule and as many terms of the Hermite expansion; for use
-    at every node of another rule, where a finer rule takes too long.
+    """E f(z) g(w) of smooth functions, as hermite_pair with few nodes and terms: for use at every node of another
+    rule.
     """
     k, p, q, mu, nu, *scalars = same_rank(k, p, q, mu, nu, *f_scalars, *g_scalars)
     f_scalars, g_scalars = scalars[: len(f_scalars)], scalars[len(f_scalars) :]
-    x, matrix = hermite_functions(QUICK_TERMS)
+    x, matrix = QUICK_NODES, trapezoid_functions(QUICK_NODES, QUICK_TERMS)
     c = correlation(k, p, q)
     nodes = jnp.asarray(x, c.dtype).reshape(-1, *[1] * c.ndim)
     f_values = f(mu + jnp.sqrt(jnp.maximum(p, 0)) * nodes, *f_scalars).astype(c.dtype)
     g_values = g(nu + jnp.sqrt(jnp.maximum(q, 0)) * nodes, *g_scalars).astype(c.dtype)
     a, b = (jnp.tensordot(jnp.asarray(matrix, c.dtype), v, 1, precision="highest") for v in (f_values, g_values))
     total = a[-1] * b[-1]
-    for m in range(len(x) - 2, -1, -1):
+    for m in range(QUICK_TERMS - 2, -1, -1):
         total = total * c + a[m] * b[m]
     return total
 

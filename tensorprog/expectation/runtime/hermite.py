@@ -79,10 +79,21 @@ def _by_slices(f, g, shape, arrays, f_scalars, g_scalars):
     return lax.map(one, tuple(moving)) if moving else one(())[None]
 
 
-def hermite_functions(count):
-    """Nodes of the Gauss-Hermite rule, and He_m(x)·weight/sqrt(m!) there as a matrix (count, count)."""
-    x, weights = np.polynomial.hermite_e.hermegauss(count)
-    rows = [np.ones(count), x]
-    for m in range(1, count - 1):
+def normalized_rows(x, first, terms):
+    """first·He_m(x)/sqrt(m!) for m below `terms`, as a matrix (terms, nodes)."""
+    rows = [first, x * first]
+    for m in range(1, terms - 1):
         rows.append((x * rows[m] - np.sqrt(m) * rows[m - 1]) / np.sqrt(m + 1))
-    return x, np.stack(rows) * weights / weights.sum()
+    return np.stack(rows[:terms])
+
+
+def trapezoid_functions(x, terms):
+    """What times samples at the equidistant nodes x gives the first coefficients: a matrix (terms, nodes)."""
+    root = np.exp(-(x**2) / 4)
+    return normalized_rows(x, root, terms) * root * (x[1] - x[0]) / np.sqrt(2 * np.pi)
+
+
+def hermite_functions(count):
+    """Nodes of the Gauss-Hermite rule, and what times samples there gives as many coefficients."""
+    x, weights = np.polynomial.hermite_e.hermegauss(count)
+    return x, normalized_rows(x, np.ones(count), count) * weights / weights.sum()

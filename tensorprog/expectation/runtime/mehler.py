@@ -8,23 +8,13 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from .hermite import hermite_functions
+from .hermite import hermite_functions, trapezoid_functions
 from .joint import partial_derivative, zero_pivot_cholesky
 from .shapes import common_shape, correlation, same_rank
 
 # per number of variables of a side: nodes and terms in each
 MEHLER_PAIRED = {1: (385, 256), 2: (193, 128), 3: (51, 32)}
 MEHLER_ROTATED = {1: 64, 2: 40, 3: 16}
-
-
-def mehler_functions(size):
-    """Nodes of the trapezoidal rule, and He_m(x)·density·step/sqrt(m!) there as a matrix (terms, nodes)."""
-    count, terms = MEHLER_PAIRED[size]
-    x = np.linspace(-11.5, 11.5, count)
-    rows = [np.exp(-(x**2) / 4), x * np.exp(-(x**2) / 4)]
-    for m in range(1, terms - 1):
-        rows.append((x * rows[m] - np.sqrt(m) * rows[m - 1]) / np.sqrt(m + 1))
-    return x, np.stack(rows) * np.exp(-(x**2) / 4) * (x[1] - x[0]) / np.sqrt(2 * np.pi)
 
 
 def paired_rule(f, g, covariance, means, scalars, count, partners):
@@ -38,11 +28,13 @@ def paired_rule(f, g, covariance, means, scalars, count, partners):
     series = []
     for function, first, own, values in ((f, 0, count[0], sides[0]), (g, count[0], count[1], sides[1])):
         inside = range(first, first + own)
-        x, matrix = mehler_functions(max(own, 1))
+        nodes, terms = MEHLER_PAIRED[max(own, 1)]
+        x = np.linspace(-11.5, 11.5, nodes)
+        matrix = trapezoid_functions(x, terms)
         # a variable without a partner only contributes its mean
         matrices = [jnp.asarray(matrix if partners[i] is not None else matrix[:1], dtype) for i in inside]
         roots = [jnp.sqrt(jnp.maximum(entries[i, i], 0)) for i in inside]
-        small = common_shape(*roots, *(means[i] for i in inside), *values)
+        small = common_shape(*roots, *(means[i] for i in inside), *values, jnp.zeros((1,) * len(shape)))
         if np.prod(small) * np.prod([m.shape[0] for m in matrices]) > 2**26:
             return rotated_rule(f, g, covariance, means, scalars, count, partners)
         grid = jnp.meshgrid(*[jnp.asarray(x, dtype)] * own, indexing="ij")

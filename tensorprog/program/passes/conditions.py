@@ -1,6 +1,6 @@
 """Conditions between affine forms: which of them always hold where an assignment stands, and how the others print.
 
-    l = 2..depth          l + 1 >= 2 holds, l + 1 <= depth is l < depth
+l = 2..depth          l + 1 >= 2 holds, l + 1 <= depth is l < depth
 """
 
 from __future__ import annotations

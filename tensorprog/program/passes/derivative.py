@@ -1,8 +1,8 @@
 """Derivatives of coordinatewise expressions, as expressions.
 
-    relu(h) * c               by h     D(relu)(h) * c
-    max(x, y) - x / y         by y     D[2](max)(x, y) + x / y**2
-    f * c + i * g             by c     f
+relu(h) * c               by h     D(relu)(h) * c
+max(x, y) - x / y         by y     D[2](max)(x, y) + x / y**2
+f * c + i * g             by c     f
 """
 
 from __future__ import annotations

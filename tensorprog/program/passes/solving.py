@@ -1,7 +1,7 @@
 """From reads to what a vector receives: the index equations of a read, solved for the reader's indices.
 
-    s[t-1] is read by W_s[t], t = 1..T         s[t] receives W.T @ d_W_s[t+1] if t < T
-    g[q] is read by h[p], in a sum over q      g[q] receives sum[p = 1..P](adj[p, q] * d_h[p])
+s[t-1] is read by W_s[t], t = 1..T         s[t] receives W.T @ d_W_s[t+1] if t < T
+g[q] is read by h[p], in a sum over q      g[q] receives sum[p = 1..P](adj[p, q] * d_h[p])
 """
 
 from __future__ import annotations
