@@ -1,9 +1,9 @@
 """From the text of a neural network to its infinite-width kernels.
 
-    import tensorprog as tp
+import tensorprog as tp
 
-    k = tp.load("rnn", var_w=1.5).kernel()
-    k(x1, x2, "ntk")
+k = tp.load("rnn", var_w=1.5).kernel()
+k(x1, x2, "ntk")
 """
 
 from __future__ import annotations

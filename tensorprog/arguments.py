@@ -44,9 +44,7 @@ class Argument:
         return {name: tuple(a.shape[1:]) for name, a in self.arrays.items()}
 
 
-def read_arguments(
-    program: Program, x1: Any, x2: Any = None, dtype: Any = None
-) -> tuple[Argument, Argument | None]:
+def read_arguments(program: Program, x1: Any, x2: Any = None, dtype: Any = None) -> tuple[Argument, Argument | None]:
     """The data of a kernel's two arguments, all of one floating dtype; x2 None stands for x1.
 
     x1, x2: an array, or for several inputs a dict of arrays by name. Without `dtype`, the widest of the data is taken;

@@ -1,9 +1,9 @@
 """From the text of a program to the Program: declarations, types, core form.
 
-    program p(depth = 2)                    Program(
-    input x : R(d)                            families = {x: input R(d), W: weight, …,
-    weight W : A(n, d) ~ N(0, 1) / sqrt(d)                W_x: assigned, by MatMul(W, x), …},
-    y := relu(W @ x)                          text = the core form)
+program p(depth = 2)                    Program(
+input x : R(d)                            families = {x: input R(d), W: weight, …,
+weight W : A(n, d) ~ N(0, 1) / sqrt(d)                W_x: assigned, by MatMul(W, x), …},
+y := relu(W @ x)                          text = the core form)
 """
 
 from __future__ import annotations
@@ -147,9 +147,7 @@ def _check_names(tree: syntax.ProgramText, scope: Scope) -> None:
                     _claim(v.name, v.span, scope)
     for name, span in _assigned(tree.statements):
         if name in scope.spans:
-            raise ProgramError(
-                f"'{name}' is declared on line {scope.spans[name].line} and cannot be assigned", span
-            )
+            raise ProgramError(f"'{name}' is declared on line {scope.spans[name].line} and cannot be assigned", span)
         if name in scope.parameters or name in scope.features or name in ("n", "pi"):
             raise ProgramError(f"'{name}' is taken: it is a {_what(name, scope)}", span)
 
@@ -262,13 +260,11 @@ def coordinatewise(e: syntax.Expr, scope: Scope, leaves: Mapping[syntax.Expr, sy
         case syntax.Negate(operand):
             return -coordinatewise(operand, scope, leaves)
         case syntax.Binary(op, a, b) if op != "@":
-
             return arithmetic(op, coordinatewise(a, scope, leaves), coordinatewise(b, scope, leaves), e.span)
         case syntax.Call(name, arguments, keywords):
             values = [coordinatewise(a, scope, leaves) for a in arguments]
             return scope.apply(name, values, {k: coordinatewise(v, scope, leaves) for k, v in keywords}, e.span)
         case syntax.DerivativeCall(function, argument, arguments, keywords):
-
             values = [coordinatewise(a, scope, leaves) for a in arguments]
             derived = scope.derivative(function, argument, e.span)
             named = {k: coordinatewise(v, scope, leaves) for k, v in keywords}
@@ -290,9 +286,7 @@ def _declarations(statements, scope: Scope) -> _Declared:
                         f"the width {name} is {known} * n: a width is a positive multiple of another", value.span
                     )
                 if ratio.free_symbols - {real_symbol(p) for p in scope.parameters} or ratio.is_nonpositive:
-                    raise ProgramError(
-                        f"a width is a positive multiple of another: width {name} = 2 * n", value.span
-                    )
+                    raise ProgramError(f"a width is a positive multiple of another: width {name} = 2 * n", value.span)
                 scope.widths[name] = ratio
             case syntax.Input(variables, type_):
                 t = _read_type(type_, scope)

@@ -1,7 +1,7 @@
 """The IR of a program as a graph: a node for each family, an edge for each way in which one reads another.
 
-    s[t] := Nonlin(phi(h[t]))                        h --[t]--> s
-    W_s[t] := MatMul(W, s[t-1])                      s --[t-1]--> W_s,   W ----> W_s
+s[t] := Nonlin(phi(h[t]))                        h --[t]--> s
+W_s[t] := MatMul(W, s[t-1])                      s --[t-1]--> W_s,   W ----> W_s
 """
 
 from __future__ import annotations

@@ -81,10 +81,10 @@ def _uses(text: syntax.ProgramText) -> tuple[set[str], set[str]]:
             case syntax.Index(_, indices):
                 for i in indices:
                     names(i)
-            case syntax.Assignment(_, indices):
-                for i in indices:
-                    if not isinstance(i, syntax.Binder):
-                        names(i)
+            case syntax.Assignment(_, targets):
+                for target in targets:
+                    if not isinstance(target, syntax.Binder):
+                        names(target)
             case syntax.Comparison():
                 names(node)
             case syntax.Call(function):

@@ -60,9 +60,7 @@ def _name(name: str, indices: tuple, span: Span, scope: Scope) -> Type | None:
     if not indices and name in scope.features:
         return NUMBER
     if not indices and name in scope.widths:
-        raise ProgramError(
-            f"the width '{name}' goes to infinity: it belongs in laws, Moments and outputs only", span
-        )
+        raise ProgramError(f"the width '{name}' goes to infinity: it belongs in laws, Moments and outputs only", span)
     if name not in scope.ranges:
         if indices and (name in scope.parameters or name in scope.indices):
             raise ProgramError(f"'{name}' has no indices", span)
@@ -261,9 +259,7 @@ def _reduction(name: str, binders: tuple, body: syntax.Expr, e: syntax.Reduction
     if name not in REDUCTIONS + MAPS:
         if name in scope.ranges:
             raise ProgramError(f"'{name}' is a variable, not a function", e.span)
-        raise ProgramError(
-            f"unknown reduction '{name}'", e.span, hint=did_you_mean(name, REDUCTIONS + MAPS)
-        )
+        raise ProgramError(f"unknown reduction '{name}'", e.span, hint=did_you_mean(name, REDUCTIONS + MAPS))
     for k, _ in e.keywords:
         if name != "batchnorm" or k != "eps":
             raise ProgramError(f"{name} has no argument '{k}'", e.span)

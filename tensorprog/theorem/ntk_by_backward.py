@@ -22,8 +22,9 @@ from tensorprog.program.scope import size_symbol
 from tensorprog.program.types import Data, Process, Vector
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import Case, Linear, Multiply, Reference
-from tensorprog.theorem.derive import Context, Deriver, View
+from tensorprog.theorem.derive import Deriver
 from tensorprog.theorem.recursion import Key, Node, add
+from tensorprog.theorem.sides import Context, View
 from tensorprog.theorem.transposes import without_transposes
 
 

@@ -89,8 +89,8 @@ def unrolled(text, steps=3):
     for t in range(1, steps + 1):
         lines.append(f"h{t} := W @ s{t - 1} + U @ x[{t}]" if t > 1 else "h1 := U @ x[1]")
         lines += [f"s{t} := erf(h{t})", f"r{t} := {back} @ s{t}"]
-    total = " + ".join(f"erf(r{t})" for t in range(1, steps + 1))
-    lines.append(f"output y := v.T @ ({total}) / ({steps} * sqrt(n))")
+    total = " + ".join(f"v.T @ erf(r{t})" for t in range(1, steps + 1))
+    lines.append(f"output y := ({total}) / ({steps} * sqrt(n))")
     return head.replace("(T)", "").replace("1..T", f"1..{steps}") + "\n".join(lines) + "\n"
 
 
@@ -127,6 +127,15 @@ def test_the_loop_is_its_unrolled_program_where_the_matrices_are_independent(seq
     loop, flat = (tp.parse(text).kernel()(sequences) for text in (INDEPENDENT, unrolled(INDEPENDENT)))
     np.testing.assert_allclose(loop.nngp, flat.nngp, rtol=1e-9)
     np.testing.assert_allclose(loop.ntk, flat.ntk, rtol=1e-9)
+
+
+@pytest.mark.xfail(strict=True, reason="a sum of functions of one Gaussian each counts as one function of all")
+def test_a_sum_inside_the_readout(sequences):
+    text = unrolled(INDEPENDENT)
+    inside = text.replace("(v.T @ erf(r1) + v.T @ erf(r2) + v.T @ erf(r3))", "v.T @ (erf(r1) + erf(r2) + erf(r3))")
+    assert inside != text
+    found, expected = (tp.parse(each).kernel()(sequences, get="nngp") for each in (inside, text))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 @pytest.mark.xfail(strict=True, reason="r[t] sums over the steps before it, and erf(r[t]) is not derived")
