@@ -2,8 +2,8 @@
 
 A table that depends on itself one step earlier (a layer, a time) is computed in a loop over that index; every other
 index stays an array axis. For a set of tables that depend on each other, an axis of each is sought along which all
-their dependences point the same way; what remains within one step is scheduled in the same manner again (Allen & Kennedy's
-loop distribution, on tables instead of statements).
+their dependences point the same way; what remains within one step is scheduled in the same manner again (Allen &
+Kennedy's loop distribution, on tables instead of statements).
 
     rnn, cross stream:    gram(x, x')            → whole
                           Loop t: Cov(h, h')[t, :]   from E(s, s')[t-1, :]

@@ -68,7 +68,7 @@ def _node(node: ir.Node) -> tuple[int, str]:
         case ir.Constant(value):
             level = _SUM if value.is_Add else _PRODUCT if value.is_Mul or value.is_negative else _ATOM
             return level, text(value)
-        case ir.LawVariance(name, scale, tangent, moves):
+        case ir.LawVariance(name=name, scale=scale, tangent=tangent, moves=moves):
             moved = f", tangent {text(tangent) if tangent is not None else 'none'}" if moves else ""
             return _ATOM, f"law({name}: {text(scale)}{moved})"
         case ir.Read(key, indices, side):

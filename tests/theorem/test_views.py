@@ -37,12 +37,12 @@ OWN = {
         program gated(T, var_b = 1/10)
         input x[t = 1..T] : R(d)
         input w[t = 1..T] : C
-        weight U1, U2 : A(n, d) ~ N(0, 1) / sqrt(d)
+        weight U1 : A(n, d) ~ N(0, 1) / sqrt(d)
         weight W1 : A(n, n) ~ N(0, 1) / sqrt(n)
         fixed vector b : G(n) ~ N(0, var_b)
         vector v : G(n) ~ N(0, 1)
         a[t = 1..T] := U1 @ x[t] + b
-        r[t = 1..T] := U2 @ x[t]
+        r[t = 1..T] := U1 @ x[t]
         s[t = 1..T] := sigmoid(a[t]) * r[t] + w[t] * a[t]
         h[t = 1..T] := W1 @ s[t]
         c := mean[t = 1..T](<h[t], h[t]> / n)

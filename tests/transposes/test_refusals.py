@@ -39,7 +39,9 @@ def test_readout_with_a_mean():
     assert error.line == 5
 
 
-@pytest.mark.parametrize("body", ["h := W @ erf(U @ x) + v", "h := W @ erf(U @ x) * tanh(v)", "h := W @ erf(U @ x + v)"])
+@pytest.mark.parametrize(
+    "body", ["h := W @ erf(U @ x) + v", "h := W @ erf(U @ x) * tanh(v)", "h := W @ erf(U @ x + v)"]
+)
 def test_readout_used_in_the_body(body):
     refused(changed("h := W @ erf(U @ x)", body), "'v'", "used in", "no Gaussian process")
 
