@@ -259,9 +259,9 @@ def test_the_text_of_rnn():
         for t = T..1 by -1:
             W_T_d_W_s[t_out = 1..T, t] := MatMul(W_T, d_W_s[t_out, t+1]) if t < T else LinComb(0)  : G(n)
             d_s[t_out = 1..T, t] := LinComb((v if t == t_out else 0) + (W_T_d_W_s[t_out, t] if t < T else 0))  : G(n)
-            d_h[t_out = 1..T, t] := Nonlin(d_s[t_out, t] * D(phi)(h[t]))                  : H(n)
-            d_U_x[t_out = 1..T, t] := LinComb(d_h[t_out, t])                              : H(n)
-            d_W_s[t_out = 1..T, t] := LinComb(d_h[t_out, t])                              : H(n)
+            d_h[t_out = 1..T, t] := Nonlin(d_s[t_out, t] * D(phi)(h[t]))  : H(n)
+            d_U_x[t_out = 1..T, t] := LinComb(d_h[t_out, t])              : H(n)
+            d_W_s[t_out = 1..T, t] := LinComb(d_h[t_out, t])              : H(n)
         d_v[t_out = 1..T] := LinComb(s[t_out])                      : H(n)
         d_b[t_out = 1..T] := LinComb(sum[t = 1..T](d_h[t_out, t]))  : H(n)
         """)
