@@ -71,7 +71,8 @@ def test_scalars_are_differentiated_on_their_own_side(make):
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_nan_where_things_degenerate(name, cases, make):
     value = make.pair({**cases.SMOOTH, **cases.KINKED}[name])
-    both = jax.jit(jax.vmap(jax.value_and_grad(value, (0, 1, 2))))
+    # in one direction: a NaN in any derivative stays one
+    both = jax.jit(jax.vmap(lambda *v: jax.jvp(value, v, tuple(map(jnp.ones_like, v)))))
     points = [
         (1, 1, 1),
         (-1, 1, 1),

@@ -59,8 +59,10 @@ def test_relu_with_means_is_the_split_quadrature(make):
 def test_means_of_kinked_functions_do_not_degenerate(name, make):
     value = make.pair(function(name, X), means=True)
     points = [(1, 1, 1, 1, 1), (-1, 1, 1, 1, -1), (0, 0, 1, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, -1, 1), (4, 2, 8, 0, 0.5)]
+    # in one direction: a NaN in any derivative stays one
+    both = jax.jit(jax.vmap(lambda *v: jax.jvp(value, v, tuple(map(jnp.ones_like, v)))))
     for dtype in (np.float64, np.float32):
-        found = jax.jit(jax.vmap(jax.value_and_grad(value, (0, 1, 2, 3, 4))))(*jnp.asarray(points, dtype).T)
+        found = both(*jnp.asarray(points, dtype).T)
         assert all(np.all(np.isfinite(a)) and a.dtype == dtype for a in jax.tree.leaves(found))
 
 
