@@ -125,12 +125,13 @@ class Kernel:
 
     def limits(self, x1: Arrays | None = None, params: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
         """The limits of the outputs of type C: arrays (N, *axes), without N where the program has no input."""
-        arrays = self._cast(x1 or {})
-        tables = self._run(arrays, self._values(params))
-        return {
-            name: np.asarray(tables[table] if arrays else tables[table][0])
-            for name, table in self.module.limits.items()
-        }
+        if not x1:
+            # Numbers that depend on no data have no dtype to follow: they come in double precision.
+            with jax.enable_x64(True):
+                tables = self._run({}, self._values(params))
+                return {name: np.asarray(tables[table][0]) for name, table in self.module.limits.items()}
+        tables = self._run(self._cast(x1), self._values(params))
+        return {name: np.asarray(tables[table]) for name, table in self.module.limits.items()}
 
     def _check_names(self, names: Sequence[str]) -> None:
         for n in names:
@@ -169,10 +170,11 @@ class Kernel:
         return values
 
     def _cast(self, x: Arrays) -> dict[str, Any]:
-        arrays = {name: x[name] for name in (f.name for f in self.program.inputs)}
-        dtype = (
-            self.dtype if self.dtype is not None else jnp.result_type(*(a.dtype for a in arrays.values()), np.float32)
-        )
+        arrays = {f.name: x[f.name] for f in self.program.inputs}
+        dtype = self.dtype
+        if dtype is None:
+            dtype = np.result_type(*(np.dtype(a.dtype) for a in arrays.values()), np.float32)
+        dtype = jax.dtypes.canonicalize_dtype(dtype)
         return {name: jnp.asarray(a, dtype) for name, a in arrays.items()}
 
     # ------------------------------------------------------------ evaluation

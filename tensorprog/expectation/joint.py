@@ -360,7 +360,7 @@ class _Task:
                 name, factor, covariance = self._cone(a, b)
                 terms = sums.setdefault(name, {})
                 terms[covariance] = terms.get(covariance, sympy.Integer(0)) + factor
-        accuracy = "1e-10 (float64), 1e-5 in float32, for all variances and correlations"
+        accuracy = "1e-10 (float64), 1e-6 in float32; with jumps 1e-7 and 1e-4 next to correlation +-1"
 
         def code(write):
             written = []
@@ -533,7 +533,7 @@ class _Task:
             define_kinks()
             rule = f"split_outer({', '.join(kink_names)})"
             title, module, digits = "split quadrature", "conditional", "1e-7"
-        accuracy = f"{digits} for variances up to 1, 1e-5 up to 5 (float64); 1e-5 in float32"
+        accuracy = f"{digits} for variances up to 1, 1e-5 up to 5 (float64); 1e-5, 1e-4 in float32"
         if len(order) > 1 and len(outer) > 1:
             accuracy += "; 1e-4 where the inner correlation is near +-1 and the outer one is not"
 

@@ -176,7 +176,7 @@ class CaseReader:
             for clause in family.clauses:
                 scope_ranges = list(clause.loops)
                 for value, conditions in self._branches(clause.value, scope_ranges):
-                    for binders, target, rest, mapping in self._refine(clause.loops, clause.target, conditions):
+                    for binders, target, rest, mapping in self.refine(clause.loops, clause.target, conditions):
                         with self._bound([*clause.loops]):
                             body = self._body(family, value, list(clause.loops), mapping)
                         result.append(Case(binders, target, rest, body, clause.span))
@@ -262,7 +262,7 @@ class CaseReader:
                         return [[Condition("ge", a - b)]]
         raise AssertionError(c)
 
-    def _refine(self, loops, target, alternatives):
+    def refine(self, loops, target, alternatives):
         """Conditions on single indices become their ranges."""
         for conditions in alternatives:
             ranges = {r.name: r for r in loops}

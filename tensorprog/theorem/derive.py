@@ -150,7 +150,7 @@ class Deriver(Expectations):
         if family.role == "input":
             return ir.Table(key, axes, ())
         clauses = []
-        for case in self.reader.cases(name):
+        for case in self.cases(name):
             ranges = {r.name: r for r in case.binders}
             if key.kind == ir.MEAN:
                 value = self._mean_of(case, ranges)
@@ -202,8 +202,8 @@ class Deriver(Expectations):
         if key.kind == ir.GRAM:
             return ir.Table(key, axes, (self._gram(key, view, axes),))
         clauses = []
-        for c in self.reader.cases(left):
-            for d in self.reader.cases(right):
+        for c in self.cases(left):
+            for d in self.cases(right):
                 clause = self._pair_clause(key, view, c, self._primed(d, cross), pairing)
                 if clause is not None:
                     clauses.append(clause)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import sympy
 
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Range
+from tensorprog.program.affine import Affine, Range
+from tensorprog.program.types import Data
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import (
     Case,
@@ -21,6 +22,19 @@ from tensorprog.theorem.rules import Rules
 from tensorprog.theorem.sides import Context, View, gaussian
 
 MAX_GAUSSIANS = 5
+MAX_SPLITS = 3
+
+
+class Ambiguous(ProgramError):
+    """Which assignment defines a vector inside a function depends on its indices, or such vectors have no end."""
+
+    def __init__(self, reference: Reference):
+        super().__init__(
+            f"'{reference.name}' is itself a function of vectors before it; "
+            "products of such chains are not derived yet",
+            reference.span,
+        )
+        self.reference = reference
 
 
 class Expectations(Rules):
@@ -32,13 +46,9 @@ class Expectations(Rules):
             family = self.program.families[r.name]
             if gaussian(family):
                 continue
-            found = self._case_at(r, ranges) if depth <= 20 else None
+            found = self._case_at(r, side, ranges) if depth <= 20 else None
             if found is None:
-                raise ProgramError(
-                    f"'{r.name}' is itself a function of vectors before it; "
-                    "products of such chains are not derived yet",
-                    r.span,
-                )
+                raise Ambiguous(r)
             case, mapping = found
             body = self.reader.put(case.body, self._mapping(mapping, side))
             inner = self._as_pointwise(body, r)
@@ -63,6 +73,59 @@ class Expectations(Rules):
                 depth + 1,
             )
         return f
+
+    def cases(self, name: str) -> tuple[Case, ...]:
+        """A family's cases, split further until each function in them is one of known vectors: t = 1, and t ≥ 2."""
+        if isinstance(self.program.families[name].type, Data):
+            return self.reader.cases(name)
+        if name not in self.split_cases:
+            self.split_cases[name] = tuple(c for case in self.reader.cases(name) for c in self._split(case, 0))
+        return self.split_cases[name]
+
+    def _split(self, case: Case, depth: int) -> list[Case]:
+        if not isinstance(case.body, Pointwise):
+            return [case]
+        try:
+            self._flatten(case.body, None, {r.name: r for r in case.binders})
+        except Ambiguous as error:
+            if depth >= MAX_SPLITS:
+                return [case]
+            r = error.reference
+            parts = []
+            for other in self.reader.cases(r.name):
+                conditions = self._meets(r, other)
+                if conditions is None:
+                    return [case]
+                refined = self.reader.refine(case.binders, case.target, [[*case.conditions, *conditions]])
+                for binders, target, rest, mapping in refined:
+                    part = Case(binders, target, rest, self.reader.put(case.body, mapping), case.span)
+                    parts += self._split(part, depth + 1)
+            return parts
+        except ProgramError:
+            pass
+        return [case]
+
+    def _meets(self, r: Reference, case: Case) -> list[Condition] | None:
+        """The conditions that a member of a family is the one that this case defines; None where they are involved."""
+        conditions = []
+        own = {x.name: x for x in case.binders}
+        mapping: dict[str, Affine] = {}
+        for t, i in zip(case.target, r.indices, strict=True):
+            if not t.terms:
+                conditions.append(Condition("eq", i - t))
+            elif len(t.terms) == 1 and t.terms[0][1] == 1 and t.terms[0][0] in own and t.terms[0][0] not in mapping:
+                mapping[t.terms[0][0]] = i - t.constant
+            else:
+                return None
+        for name, value in mapping.items():
+            low, high = own[name].low, own[name].high
+            if not isinstance(low, Affine) or not isinstance(high, Affine):
+                return None
+            conditions += [
+                Condition("ge", value - low.substitute(mapping)),
+                Condition("ge", high.substitute(mapping) - value),
+            ]
+        return [*conditions, *(self._solve(c, mapping) for c in case.conditions)]
 
     def _as_pointwise(self, body, r: Reference) -> Pointwise:
         if isinstance(body, Pointwise):
@@ -132,6 +195,18 @@ class Expectations(Rules):
         f, g = self._flatten(f, view.left, ranges), self._flatten(g, view.right, ranges)
         lefts = [(s, r) for s, r in f.vectors if s in f.expression.free_symbols]
         rights = [(s, r) for s, r in g.vectors if s in g.expression.free_symbols]
+        if len(lefts) + len(rights) > MAX_GAUSSIANS:
+            terms, others = _terms(f.expression), _terms(g.expression)
+            if len(terms) * len(others) > 1:
+                return add(
+                    *(
+                        self._pointwise_pair(
+                            view, replace(f, expression=a), replace(g, expression=b), ranges, me, other
+                        )
+                        for a in terms
+                        for b in others
+                    )
+                )
         split = self._split_factor(view, f, g, lefts, rights, ranges, me, other)
         if split is not None:
             return split
@@ -265,6 +340,11 @@ class Expectations(Rules):
         if not ir.is_zero(mean) and gaussian(self.program.families[g.name]):
             total.append(product(self._expectation(f, inner_view, ranges, placeholder), mean))
         return add(*total)
+
+
+def _terms(e: sympy.Expr) -> tuple[sympy.Expr, ...]:
+    """The addends of an expression."""
+    return sympy.Add.make_args(e.expand(power_base=False, power_exp=False, log=False))
 
 
 def _numbered(name: str, vectors: dict[Reference, sympy.Symbol]) -> str:

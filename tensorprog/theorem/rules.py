@@ -71,7 +71,7 @@ class Rules(Scalars):
         """The MatMul that defines u, a vector of that run, where its indices tell which assignment does."""
         if self.program.families[u.name].role != "assigned":
             return None
-        found = self._case_at(u, ranges)
+        found = self._case_at(u, side, ranges)
         if found is None:
             return None
         case, mapping = found

@@ -74,6 +74,7 @@ class Sides:
         self.changed = False
         self.zero_mean = self._zero_means()
         self.zero_scalars: dict[str, bool] = {}
+        self.split_cases: dict[str, tuple[Case, ...]] = {}
         self.index_names = {b.name for s in program.text.statements for b in binders(s)}
 
     def _ask(self, key: Key) -> None:
@@ -287,25 +288,29 @@ class Sides:
         rest = [x for x in factors if x not in constants]
         return product(*constants, ir.Sum(tuple(ctx.sums.values()), tuple(conditions), product(*rest)))
 
-    def _case_at(self, r: Reference, ranges: dict[str, Range]) -> tuple[Case, dict[str, Affine]] | None:
+    def _case_at(
+        self, r: Reference, side: str | None, ranges: dict[str, Range]
+    ) -> tuple[Case, dict[str, Affine]] | None:
         """The one case that defines a member of a family, with its indices solved for; None where it depends."""
         chosen = None
+        sizes = self._mapping({}, side)
         for case in self.reader.cases(r.name):
             own = {x.name: x for x in case.binders}
             mapping: dict[str, Affine] = {}
-            conditions = list(case.conditions)
+            conditions: list[Condition] = []
             for t, i in zip(case.target, r.indices, strict=True):
                 if len(t.terms) == 1 and t.terms[0][1] == 1 and t.terms[0][0] in own and t.terms[0][0] not in mapping:
-                    mapping[t.terms[0][0]] = i - t.constant
+                    mapping[t.terms[0][0]] = i - (t - Affine.symbol(t.terms[0][0])).substitute(sizes)
                 elif t.terms:
                     return None
                 else:
-                    conditions.append(Condition("eq", i - t))
+                    conditions.append(Condition("eq", i - t.substitute(sizes)))
             for name, value in mapping.items():
                 for bound, sign in ((own[name].low, 1), (own[name].high, -1)):
                     if isinstance(bound, Affine):
-                        conditions.append(Condition("ge", (value - bound.substitute(mapping)) * sign))
-            verdicts = [self.reader.certain(self._solve(c, mapping), ranges) for c in conditions]
+                        conditions.append(Condition("ge", (value - bound.substitute({**sizes, **mapping})) * sign))
+            conditions += [self._solve(c, {**sizes, **mapping}) for c in case.conditions]
+            verdicts = [self.reader.certain(c, ranges) for c in conditions]
             if any(v is False for v in verdicts):
                 continue
             if chosen is not None or any(v is None for v in verdicts):

@@ -17,6 +17,7 @@ import sympy
 from tensorprog import functions
 from tensorprog.errors import ProgramError
 from tensorprog.program.ir import Program
+from tensorprog.program.laws import Rate, nngp_scale
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import ZERO, Key, Node, Recursion, Table, add, product
 
@@ -124,8 +125,10 @@ class _Maker:
             return ZERO
         if node.tangent is None:
             family = program_of(self.recursion).families[node.name]
+            assert family.law is not None
+            _, rate = nngp_scale(family.law, family.type, dict(program_of(self.recursion).widths))
             raise ProgramError(
-                f"the part of '{node.name}' in the NTK grows with the width",
+                f"the part of '{node.name}' in the NTK grows {rate if isinstance(rate, Rate) else 'like n'}, the width",
                 family.span if family.span.line else None,
                 hint="draw the parameter from N(0, s) and put the width into the multiplier: N(0, s) / sqrt(n)",
             )

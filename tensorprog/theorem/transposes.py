@@ -155,7 +155,7 @@ class _Pass:
             more = {
                 (y, g)
                 for y, g in self.derivatives
-                if self._is_nonlin(y) or any((r, g) in curved for r in self._read_by(y))
+                if (self._is_nonlin(y) and not self._jumps(y)) or any((r, g) in curved for r in self._read_by(y))
             }
             if more <= curved:
                 return curved
@@ -497,6 +497,27 @@ class _Pass:
             "-", syntax.Call("Moment", (syntax.Binary("*", vector, vector),)), syntax.Binary("*", mean, mean)
         )
         return multiply(divide(covariance, variance), direction(vector) or ZERO)
+
+    def _jumps(self, y: str) -> bool:
+        """Whether y is a function of one vector that jumps: its derivative is taken in the mean."""
+        for clause in self.program.families[y].clauses:
+            if isinstance(clause.value, syntax.Call) and clause.value.function == "Nonlin":
+                (inner,) = clause.value.arguments
+                vectors = {
+                    e
+                    for e in subexpressions(inner)
+                    if isinstance(e, syntax.Name | syntax.Index) and _is_vector(self.program, e.name)
+                }
+                if len(vectors) != 1:
+                    continue
+                (vector,) = vectors
+                x = sympy.Symbol("x", real=True)
+                try:
+                    if functions.facts(coordinatewise(inner, self.scope, {vector: x}), x).jumps:
+                        return True
+                except ProgramError:
+                    continue
+        return False
 
     def _is_nonlin(self, y: str) -> bool:
         return any(

