@@ -129,7 +129,6 @@ def test_the_loop_is_its_unrolled_program_where_the_matrices_are_independent(seq
     np.testing.assert_allclose(loop.ntk, flat.ntk, rtol=1e-9)
 
 
-@pytest.mark.xfail(strict=True, reason="a sum of functions of one Gaussian each counts as one function of all")
 def test_a_sum_inside_the_readout(sequences):
     text = unrolled(INDEPENDENT)
     inside = text.replace("(v.T @ erf(r1) + v.T @ erf(r2) + v.T @ erf(r3))", "v.T @ (erf(r1) + erf(r2) + erf(r3))")
@@ -138,7 +137,6 @@ def test_a_sum_inside_the_readout(sequences):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-@pytest.mark.xfail(strict=True, reason="r[t] sums over the steps before it, and erf(r[t]) is not derived")
 def test_the_loop_is_its_unrolled_program(sequences, recurrent):
     loop = tp.parse(TIED).kernel()(sequences)
     np.testing.assert_allclose(loop.nngp, recurrent.nngp, rtol=1e-9)
