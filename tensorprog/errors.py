@@ -74,6 +74,10 @@ class ProgramError(Exception):
         return "\n".join(parts)
 
 
+class NotDerived(ProgramError):
+    """A limit that the theorem has, and that no rule here derives yet."""
+
+
 def _excerpt(source: str, span: Span) -> list[str]:
     lines = source.split("\n")
     if not 1 <= span.line <= len(lines):

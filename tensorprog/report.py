@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tensorprog.errors import ProgramError
+from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.functions import text
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
@@ -24,10 +24,14 @@ PROCESS = "Gaussian process"
 
 @dataclass(frozen=True)
 class Existence:
-    """Whether a limit exists; where it does not, `reason` says why, and else it may name what is to be known of it."""
+    """Whether a limit exists; where it does not, `reason` says why, and else it may name what is to be known of it.
+
+    derived: False where the theorem has the limit and no rule here derives it yet.
+    """
 
     exists: bool
     reason: str = ""
+    derived: bool = True
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,8 @@ def _limits(program: Program, known: tuple[Nonlinearity, ...], transposed: bool)
         check_nngp(recursion)
     except ProgramError as error:
         reason = _sentence(error.located(program.source, program.filename))
-        return Existence(False, reason), Existence(False, reason)
+        derived = not isinstance(error, NotDerived)
+        return Existence(not derived, reason, derived), Existence(not derived, reason, derived)
     steep = [n.name for n in known if n.growth == "exponential"]
     caveat = ""
     if steep:
@@ -183,7 +188,9 @@ def _lines(r: Report) -> Iterator[str]:
     yield from _block("nonlinearities", map(_shown_nonlinearity, r.nonlinearities))
     kernel = any(v.type == PROCESS for v in r.outputs)
     for title, limit in (("NNGP" if kernel else "limits", r.nngp), ("NTK", r.ntk)):
-        if limit.exists:
+        if not limit.derived:
+            yield f"{title:15} not derived yet: {limit.reason}"
+        elif limit.exists:
             yield f"{title:15} exists{f' ({limit.reason})' if limit.reason else ''}"
         else:
             yield f"{title:15} does not exist: {limit.reason}"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import sympy
 
-from tensorprog.errors import ProgramError, Span
+from tensorprog.errors import NotDerived, ProgramError, Span
 from tensorprog.language import syntax
 from tensorprog.program.affine import Affine, Range, at_most, extent, map_bound, maximum, minimum, shift
 from tensorprog.program.ir import Family, Function, Program
@@ -581,7 +581,7 @@ class CaseReader:
                     if isinstance(self.program.families[name].type, Vector | Data):
                         return self._symbol(vectors, self._reference(x), name)
                 case syntax.Reduction(kind) if not self._is_scalar(x):
-                    raise ProgramError(f"the limit of {kind}[…] over vectors is not derived yet", x.span)
+                    raise NotDerived(f"the limit of {kind}[…] over vectors is not derived yet", x.span)
             return self._scalar_leaf(x, scalars)
 
         expression = self._expression(e, leaf)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import sympy
 
-from tensorprog.errors import ProgramError
+from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.program.affine import Affine, Range
 from tensorprog.program.types import Data
 from tensorprog.theorem import recursion as ir
@@ -25,7 +25,7 @@ MAX_GAUSSIANS = 5
 MAX_SPLITS = 3
 
 
-class Ambiguous(ProgramError):
+class Ambiguous(NotDerived):
     """Which assignment defines a vector inside a function depends on its indices, or such vectors have no end."""
 
     def __init__(self, reference: Reference):
