@@ -175,7 +175,7 @@ def test_the_report_as_json_and_as_text():
     plain = json.loads(json.dumps(report.json()))
     assert plain["language"] == "Netsor"
     assert plain["bp_like"] is True
-    assert plain["nngp"] == {"exists": True, "reason": ""}
+    assert plain["nngp"] == {"exists": True, "reason": "", "derived": True}
     assert plain["inputs"][1] == {"name": "adj", "type": "C", "axes": ["p = 1..P", "q = 1..P"]}
     assert {"name": "P", "kind": "size", "value": "4"} in plain["parameters"]
     shown = str(report)

@@ -81,7 +81,8 @@ def plane_outer(f, k, p, q, mu, nu, parameters):
     def term(a, b):
         return f(mu + p_root * (near * a + far * b), nu + q_root * (near * a - far * b), *parameters)
 
-    return sum_over_nodes(term, *OUTER_PLANE[dtype == jnp.float64], shape, dtype)
+    nodes, weights = OUTER_PLANE[dtype == jnp.float64]
+    return sum_over_nodes(term, nodes, weights, shape, dtype)
 
 
 def split_outer(u_kinks, t_kinks):
