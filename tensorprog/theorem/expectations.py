@@ -295,8 +295,8 @@ class Expectations(Rules):
 
     def _joint(self, f, lefts, sf, g, rights, sg, view: View, ranges, span) -> Node:
         if len(lefts) + len(rights) > MAX_GAUSSIANS:
-            raise ProgramError(
-                f"this product depends on {len(lefts) + len(rights)} Gaussians at once; "
+            raise NotDerived(
+                f"products of {len(lefts) + len(rights)} Gaussians at once are not derived yet: "
                 f"quadrature covers {MAX_GAUSSIANS}",
                 span,
             )

@@ -89,7 +89,7 @@ def test_jumps_have_no_ntk(phi):
 
 
 def test_standard_parametrization_has_no_ntk():
-    with pytest.raises(ProgramError, match="'W' in the NTK grows with the width") as raised:
+    with pytest.raises(ProgramError, match="'W' in the NTK grows like n, the width") as raised:
         made(w="N(0, 2 / n)")
     assert raised.value.line == 4 and raised.value.hint is not None
 
