@@ -320,7 +320,7 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
             if op == "*" and isinstance(readout_type(right, scope), Process):
                 output_factor(left, scope)
                 return Process()
-            if not any(isinstance(s, syntax.Name) and s.name in scope.widths for s in _leaves(e)):
+            if not any(isinstance(s, syntax.Name) and s.name in scope.widths for s in leaves(e)):
                 return infer(e, scope)
         case syntax.Negate(operand):
             return readout_type(operand, scope)
@@ -334,7 +334,7 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
         case syntax.Call("LinComb", (inner,)):
             return readout_type(inner, scope)
     # Under * and / a width may stand: the factor of an output is checked where it is used.
-    if any(isinstance(s, syntax.Name) and s.name in scope.widths for s in _leaves(e)):
+    if any(isinstance(s, syntax.Name) and s.name in scope.widths for s in leaves(e)):
         output_factor(e, scope)
         return NUMBER
     return infer(e, scope)
@@ -342,7 +342,7 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
 
 def output_factor(e: syntax.Expr, scope: Scope) -> None:
     """The factor of a readout: a number with widths, such as 1/sqrt(n), or a C."""
-    if any(isinstance(s, syntax.Name) and s.name in scope.widths for s in _leaves(e)):
+    if any(isinstance(s, syntax.Name) and s.name in scope.widths for s in leaves(e)):
         scope.number(e)
         return
     t = infer(e, scope)
@@ -350,12 +350,13 @@ def output_factor(e: syntax.Expr, scope: Scope) -> None:
         raise ProgramError(f"a readout is multiplied by numbers and C's only, not by {t}", e.span)
 
 
-def _leaves(e: syntax.Expr) -> list[syntax.Expr]:
+def leaves(e: syntax.Expr) -> list[syntax.Expr]:
+    """What arithmetic and calls of functions are made of: names, references, brackets, reductions."""
     match e:
         case syntax.Binary(_, a, b):
-            return _leaves(a) + _leaves(b)
+            return leaves(a) + leaves(b)
         case syntax.Negate(a):
-            return _leaves(a)
+            return leaves(a)
         case syntax.Call(_, arguments, _):
-            return [leaf for a in arguments for leaf in _leaves(a)]
+            return [leaf for a in arguments for leaf in leaves(a)]
     return [e]

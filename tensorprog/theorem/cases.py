@@ -24,7 +24,7 @@ from tensorprog.program.ir import Family, Function, Program
 from tensorprog.program.scope import Binding, Scope, apply_definition, arithmetic
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
-from tensorprog.program.typing import is_zero, readout_type
+from tensorprog.program.typing import is_zero, leaves, readout_type
 from tensorprog.theorem.recursion import Condition, affine_number
 
 
@@ -506,7 +506,7 @@ class CaseReader:
     def _is_scalar(self, e: syntax.Expr) -> bool:
         if any(isinstance(s, syntax.Binary) and s.op == "@" for s in subexpressions(e)):
             return False
-        if any(isinstance(s, syntax.Name) and s.name in self.program.widths for s in _leaves(e)):
+        if any(isinstance(s, syntax.Name) and s.name in self.program.widths for s in leaves(e)):
             return True
         return isinstance(readout_type(e, self._scope), Constant | Scalar)
 
@@ -649,14 +649,3 @@ def _renamed(a: Affine, names: dict[str, str]) -> Affine:
 
 def _scaled(t: Term, factor: sympy.Expr) -> Term:
     return replace(t, coefficient=t.coefficient * factor)
-
-
-def _leaves(e: syntax.Expr):
-    match e:
-        case syntax.Binary(_, a, b):
-            return _leaves(a) + _leaves(b)
-        case syntax.Negate(a):
-            return _leaves(a)
-        case syntax.Call(_, arguments, _):
-            return [x for a in arguments for x in _leaves(a)]
-    return [e]

@@ -217,9 +217,7 @@ def test_recurrent(kernel, ragged, recurrent, close, left, right):
     x1, x2 = (np.stack([ragged[s] for s in group]) for group in (left, right))
     actual = kernel("rnn", **settings)(x1, None if left == right else x2)
     for part in range(2):
-        wanted = [
-            [[[expected[s, t, r, u][part] for u in lengths(r)] for t in lengths(s)] for r in right] for s in left
-        ]
+        wanted = [[[[expected[s, t, r, u][part] for u in lengths(r)] for t in lengths(s)] for r in right] for s in left]
         close(actual[part], wanted)
 
 

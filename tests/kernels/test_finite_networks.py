@@ -449,9 +449,7 @@ def strided(p, x, n):
     u = x["x"]
     h = [sum(u[:, 2 * i + a] @ p["K"][a].T for a in range(3)) / np.sqrt(9) for i in range(3)]
     s = [jax.nn.relu(y) for y in h]
-    g = [
-        sum(s[i + 2 * a] @ p["L"][a].T for a in range(2) if i + 2 * a < 3) / np.sqrt(2 * n) for i in range(3)
-    ]
+    g = [sum(s[i + 2 * a] @ p["L"][a].T for a in range(2) if i + 2 * a < 3) / np.sqrt(2 * n) for i in range(3)]
     return jnp.stack([jnp.tanh(y) for y in g]).mean(0)
 
 
@@ -473,9 +471,7 @@ output y := mean[i = 1..P](v.T @ tanh(g[i])) / sqrt(n)
 
 def triangular(p, x, n):
     u = x["x"] @ p["U"].T / np.sqrt(3)
-    pair = {
-        (i, j): jnp.tanh(u[:, i] + u[:, j] / 2) @ p["W"].T / np.sqrt(n) for i in range(3) for j in range(i + 1)
-    }
+    pair = {(i, j): jnp.tanh(u[:, i] + u[:, j] / 2) @ p["W"].T / np.sqrt(n) for i in range(3) for j in range(i + 1)}
     z = [sum(jax.nn.relu(pair[i, j]) for j in range(i + 1)) / (i + 1) for i in range(3)]
     return jnp.stack(z, axis=1).reshape(-1, n)
 

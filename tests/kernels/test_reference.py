@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def two_sentences(reference):
-    """"The brown fox jumps over the dog" and "The quick brown fox jumps over the lazy dog", one run each."""
+    """ "The brown fox jumps over the dog" and "The quick brown fox jumps over the lazy dog", one run each."""
     tokens, (first, _) = reference["glove_vectors"], reference["glove_lengths"]
     return tokens[None, :first], tokens[None, first:]
 

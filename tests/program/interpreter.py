@@ -1,7 +1,7 @@
 """Finite networks, straight from the core form: every instruction is executed on arrays of width n.
 
-    draws = draw(program, 64, {"T": 3}, seed=0)
-    values = run(program, 64, {"T": 3}, draws)        values["h", (1, 2)] is h[1, 2]
+draws = draw(program, 64, {"T": 3}, seed=0)
+values = run(program, 64, {"T": 3}, draws)        values["h", (1, 2)] is h[1, 2]
 """
 
 from functools import cache
