@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from tensorprog.backend.module import build_module
+from collections.abc import Callable
+
+from tensorprog.backend.module import Module
 from tensorprog.program.ir import Program
 from tensorprog.theorem.recursion import Recursion
 
 
-def kernel_module(recursion: Recursion) -> str:
+def kernel_module(recursion: Recursion, build: Callable[[Recursion, str], Module]) -> str:
     """Source of a module with `kernel(x1, x2=None, get=("nngp", "ntk"))` that imports only jax and numpy.
 
-    Its docstring gives the program, its parameters and the recursion. Raises ProgramError where a parameter has no
+    `build` makes the module with a docstring. The docstring gives the program, its parameters and the recursion. Raises ProgramError where a parameter has no
     value.
     """
     from tensorprog.theorem.views import render
@@ -24,7 +26,7 @@ def kernel_module(recursion: Recursion) -> str:
         parts.append(f"Parameters: {values}.")
     parts.append("Recursion (Master Theorem):")
     header = "\n\n".join(parts) + "\n\n" + _indented(str(render(recursion, "text", "nngp")))
-    return build_module(recursion, header.replace("\\", "\\\\").replace('"""', "'''")).source
+    return build(recursion, header.replace("\\", "\\\\").replace('"""', "'''")).source
 
 
 def _indented(text: str) -> str:

@@ -43,7 +43,8 @@ class Module:
 
     limits: for each output of type C, the name under which `run` returns it.
     obstacle: why there is no NTK, or None.
-    footprint: axes of the arrays that a run and a pair hold, for estimates of memory.
+    footprint: axes of the arrays that a "run" and a "pair" hold, for estimates of memory; of the latter, those that
+        are in use at a "step", the histories of loops left out.
     """
 
     source: str
@@ -212,8 +213,8 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
         key=lambda k: (k.kind, k.families),
     )
     runs, run_names, limits, run_footprint = _run_source(recursion, definitions, handed)
-    pairs, pair_footprint = _pair_source(recursion, definitions, handed, run_names)
-    obstacle = _ntk_obstacle(recursion)
+    pairs, pair_footprint, step_footprint = _pair_source(recursion, definitions, handed, run_names)
+    obstacle = ntk_obstacle(recursion)
     runtime = "\n\n".join(_runtime_file(n) for n in ("windows", "equality"))
     trained = tuple(f.name for f in program.families.values() if f.law is not None and not f.fixed and not f.stands_for)
     reals = {k: v for k, v in program.reals.items() if v is not None}
@@ -234,10 +235,10 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     source = "\n".join(lines) + "\n"
     while "\n\n\n\n" in source:
         source = source.replace("\n\n\n\n", "\n\n\n")
-    return Module(source, limits, trained, obstacle, {"run": run_footprint, "pair": pair_footprint})
+    return Module(source, limits, trained, obstacle, {"run": run_footprint, "pair": pair_footprint, "step": step_footprint})
 
 
-def _ntk_obstacle(recursion: Recursion) -> str | None:
+def ntk_obstacle(recursion: Recursion) -> str | None:
     """Why there is no NTK, or None."""
     try:
         check_ntk(recursion)
@@ -366,7 +367,7 @@ def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_n
     """`def pair(...)`: the cross stream, and the kernel of the output."""
     program: Program = recursion.program  # type: ignore[assignment]
     if recursion.output is None:
-        return [], ()
+        return [], (), ()
     names = _Names(recursion, primed=True)
     tables = recursion.system("cross")
     output = recursion.tables[recursion.output]
@@ -407,7 +408,7 @@ def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_n
     if permutation != tuple(range(len(order))):
         lines.append(f"    {name} = jnp.transpose({name}, {permutation})")
     lines.append(f"    return {name}")
-    return lines, tuple(writer.footprint)
+    return lines, tuple(writer.footprint), tuple(writer.steps_footprint)
 
 
 def _runtime_file(name: str) -> str:

@@ -78,9 +78,9 @@ def _printed(program, kind: str) -> str:
         from tensorprog.theorem.print_recursion import print_recursion
 
         return print_recursion(program.recursion)
-    from tensorprog.backend.emit import kernel_module
+    from tensorprog.lowering import module_source
 
-    return kernel_module(program.recursion)
+    return module_source(program.recursion)
 
 
 def _traced(program, arguments: argparse.Namespace) -> str | bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib import resources
 
 
-def runtime_source(names: Iterable[str]) -> str:
+def runtime_source(names: Iterable[str], package: str = "tensorprog.expectation.runtime") -> str:
     """The source of the runtime modules and of those they import, each once, imported ones first, without imports.
 
     The module that takes it up begins with HEADER. Raises FileNotFoundError for an unknown name.
@@ -17,7 +17,7 @@ def runtime_source(names: Iterable[str]) -> str:
     def add(name: str) -> None:
         if name in done:
             return
-        text = resources.files("tensorprog.expectation.runtime").joinpath(f"{name}.py").read_text(encoding="utf-8")
+        text = resources.files(package).joinpath(f"{name}.py").read_text(encoding="utf-8")
         tree, lines = ast.parse(text), text.splitlines()
         imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         for node in imports:

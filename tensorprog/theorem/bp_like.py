@@ -390,9 +390,10 @@ class _Parities:
                 return total
             case Multiply(_, vector, conditions):
                 return _product([self._of_family(vector.name)], bool(conditions))
-            case Pointwise(expression, vectors, scalars):
+            case Pointwise(expression, vectors, scalars, reductions):
                 found = {s: self._of_family(r.name) for s, r in vectors}
                 found |= {s: self._of_scalar(form) for s, form in scalars}
+                found |= {s: _reduced(r.kind, self._of_body(r.body)) for s, r in reductions}
                 return _of_function(expression, found)
         return self._of_expression(body)
 
@@ -653,8 +654,9 @@ def _reads(body: Body) -> frozenset[str]:
             return frozenset(vectors).union(*(_scalar_reads(s) for t in terms for s in t.scalars))
         case Multiply(_, vector):
             return frozenset({vector.name})
-        case Pointwise(_, vectors, scalars):
-            return frozenset(r.name for _, r in vectors).union(*(_scalar_reads(form) for _, form in scalars))
+        case Pointwise(_, vectors, scalars, reductions):
+            names = frozenset(r.name for _, r in vectors).union(*(_scalar_reads(form) for _, form in scalars))
+            return names.union(*(_reads(r.body) for _, r in reductions))
     return frozenset(free_names(body))
 
 

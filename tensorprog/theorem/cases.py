@@ -21,7 +21,7 @@ from tensorprog.errors import NotDerived, ProgramError, Span
 from tensorprog.language import syntax
 from tensorprog.program.affine import Affine, Range, at_most, extent, map_bound, maximum, minimum, shift
 from tensorprog.program.ir import Family, Function, Program
-from tensorprog.program.scope import Binding, Scope, apply_definition, arithmetic
+from tensorprog.program.scope import MAPS, Binding, Scope, apply_definition, arithmetic
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
 from tensorprog.program.typing import is_zero, leaves, readout_type
@@ -94,11 +94,34 @@ class Multiply:
 
 @dataclass(frozen=True)
 class Pointwise:
-    """A coordinatewise function: symbols of `expression` stand for vectors and for functions of C's."""
+    """A coordinatewise function: symbols of `expression` stand for vectors, for functions of C's, and for reductions."""
 
     expression: sympy.Expr
     vectors: tuple[tuple[sympy.Symbol, Reference], ...]
     scalars: tuple[tuple[sympy.Symbol, ScalarForm], ...]
+    reductions: tuple[tuple[sympy.Symbol, VectorReduction], ...] = ()
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """Every vector that it reads, those inside reductions too (their indices name the reductions' ranges)."""
+        return (
+            *(r for _, r in self.vectors),
+            *(r for _, reduction in self.reductions for r in reduction.body.references),
+        )
+
+
+@dataclass(frozen=True)
+class VectorReduction:
+    """sum, mean, prod, max, min, softmax or batchnorm of a function of vectors over ranges, coordinate by coordinate.
+
+    softmax and batchnorm are read at `at`, an index for each range; `eps` is batchnorm's.
+    """
+
+    kind: str
+    ranges: tuple[Range, ...]
+    body: Pointwise
+    at: tuple[Affine, ...] = ()
+    eps: ScalarForm | None = None
 
 
 @dataclass(frozen=True)
@@ -410,6 +433,18 @@ class CaseReader:
             self._put_number(p.expression, mapping),
             tuple((s, self._put(r, mapping)) for s, r in p.vectors),
             tuple((s, self._put_scalar(f, mapping)) for s, f in p.scalars),
+            tuple((s, self._put_reduction(r, mapping)) for s, r in p.reductions),
+        )
+
+    def _put_reduction(self, r: VectorReduction, mapping) -> VectorReduction:
+        own = {x.name for x in r.ranges}
+        inner = {k: v for k, v in mapping.items() if k not in own}
+        return VectorReduction(
+            r.kind,
+            tuple(substitute_range(x, mapping) for x in r.ranges),
+            self._put_pointwise(r.body, inner),
+            tuple(i.substitute(mapping) for i in r.at),
+            r.eps and self._put_scalar(r.eps, mapping),
         )
 
     def put(self, body, mapping: dict[str, Affine]):
@@ -572,6 +607,7 @@ class CaseReader:
     def _pointwise(self, e: syntax.Expr, scalar: bool) -> Pointwise:
         vectors: dict[Reference, tuple[sympy.Symbol, Reference]] = {}
         scalars: dict[object, tuple[sympy.Symbol, ScalarLeaf]] = {}
+        reductions: dict[VectorReduction, tuple[sympy.Symbol, VectorReduction]] = {}
 
         def leaf(x: syntax.Expr):
             match x:
@@ -581,12 +617,24 @@ class CaseReader:
                     if isinstance(self.program.families[name].type, Vector | Data):
                         return self._symbol(vectors, self._reference(x), name)
                 case syntax.Reduction(kind) if not self._is_scalar(x):
-                    raise NotDerived(f"the limit of {kind}[…] over vectors is not derived yet", x.span)
+                    return self._symbol(reductions, self._reduction(x, scalar), kind)
             return self._scalar_leaf(x, scalars)
 
         expression = self._expression(e, leaf)
         forms = tuple((s, ScalarForm(s, ((s, r),))) for s, r in scalars.values())
-        return Pointwise(expression, tuple(vectors.values()), forms)
+        return Pointwise(expression, tuple(vectors.values()), forms, tuple(reductions.values()))
+
+    def _reduction(self, e: syntax.Reduction, scalar: bool) -> VectorReduction:
+        with self._scope.bound([]):
+            bindings = []
+            for b in e.binders:
+                binding = self._scope.range_of(b)
+                self._scope.indices[b.name] = binding
+                bindings.append(binding)
+            inner = self._pointwise(e.body, scalar)
+        at = tuple(Affine.symbol(b.name) for b in e.binders) if e.function in MAPS else ()
+        eps = next((self.scalar(v) for k, v in e.keywords if k == "eps"), None)
+        return VectorReduction(e.function, tuple(b.range for b in bindings), inner, at, eps)
 
     def _expression(self, e: syntax.Expr, leaf: Callable[[syntax.Expr], sympy.Symbol | None]) -> sympy.Expr:
         symbol = leaf(e)

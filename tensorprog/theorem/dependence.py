@@ -67,8 +67,8 @@ def _of_case(reader, name, case, found, opposite, through):
             for t in terms:
                 if t.vector is not None:
                     yield from through(t.vector, case.target)
-        case Pointwise(_, vectors):
-            for _, r in vectors:
+        case Pointwise() as f:
+            for r in f.references:
                 yield from through(r, case.target)
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import sympy
 
-from tensorprog.errors import ProgramError
+from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.program.affine import Affine, Range, map_bound, maximum, minimum
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import growth
@@ -32,7 +32,7 @@ from tensorprog.theorem.cases import (
     Term,
     substitute_range,
 )
-from tensorprog.theorem.expectations import Expectations
+from tensorprog.theorem.sampled import Sampling
 from tensorprog.theorem.recursion import ONE, ZERO, Condition, Key, Node, add
 from tensorprog.theorem.sides import Context, Pairing, View
 from tensorprog.theorem.transposes import without_transposes
@@ -49,7 +49,7 @@ def derive(program: Program) -> ir.Recursion:
         raise error.located(program.source, program.filename) from None
 
 
-class Deriver(Expectations):
+class Deriver(Sampling):
     """Makes the tables of a recursion as they are asked for."""
 
     def run(self) -> ir.Recursion:
@@ -95,6 +95,8 @@ class Deriver(Expectations):
                 for node in ir.walk(clause.value):
                     if isinstance(node, ir.Read):
                         keys.append(node.key)
+                    if isinstance(node, ir.Sampled):
+                        keys += node.tables
                     if isinstance(node, ir.Gram):
                         keys += [Key(ir.DATA, "self", (name,)) for name in node.names]
         return reached
@@ -153,13 +155,21 @@ class Deriver(Expectations):
         for case in self.cases(name):
             ranges = {r.name: r for r in case.binders}
             if key.kind == ir.MEAN:
-                value = self._mean_of(case, ranges)
+                try:
+                    value = self._mean_of(case, ranges)
+                except NotDerived:
+                    me = Reference(name, case.target, case.span)
+                    value = self._sampled(View("self", None, None), me, None, case.body, None)
             elif isinstance(case.body, Linear):
                 value = self._linear_data(case.body, ranges) if key.kind == ir.DATA else ZERO
             elif key.kind == ir.DATA:
                 value = self._data(case.body)
             else:
-                value = self._moment(case.body, ranges, case)
+                try:
+                    value = self._moment(case.body, ranges, case)
+                except NotDerived:
+                    me = Reference(name, case.target, case.span)
+                    value = self._sampled(View("self", None, None), me, None, case.body, None)
             clauses.append(ir.Clause(case.binders, case.target, case.conditions, value))
         return ir.Table(key, axes, tuple(clauses))
 
@@ -274,7 +284,13 @@ class Deriver(Expectations):
         me = Reference(key.families[0], tuple(t.substitute(solved) for t in c.target), c.span)
         other = Reference(key.families[-1], tuple(t.substitute(solved) for t in d.target), d.span)
         extra: list[Condition] = []
-        value = self._pair_value(key, view, left, right, me, other, ctx_ranges, extra)
+        try:
+            value = self._pair_value(key, view, left, right, me, other, ctx_ranges, extra)
+        except NotDerived:
+            if key.kind not in (ir.MOMENT, ir.COVARIANCE):
+                raise
+            extra = []
+            value = self._sampled(view, me, other, left, right)
         order = [r.name for r in (*c.binders, *d.binders) if r.name in ranges]
         return ir.Clause(tuple(ranges[n] for n in order), target, (*kept, *extra), value)
 

@@ -62,6 +62,8 @@ def _functions(table: ir.Table) -> Iterator[tuple[sympy.Expr, Sequence[sympy.Sym
                 case ir.JointExpectation():
                     yield node.f, node.zs
                     yield node.g, node.ws
+                case ir.Sampled():
+                    yield from node.functions
 
 
 def _program(recursion: ir.Recursion) -> Program:

@@ -42,6 +42,8 @@ class Expectations(Rules):
 
     def _flatten(self, f: Pointwise, side: str | None, ranges, depth: int = 0) -> Pointwise:
         """f, of that run, with every H-var that it reads written out in G-vars."""
+        if f.reductions:
+            raise NotDerived(f"the limit of {f.reductions[0][1].kind}[…] over vectors has no closed form here")
         for symbol, r in f.vectors:
             family = self.program.families[r.name]
             if gaussian(family):
@@ -146,17 +148,19 @@ class Expectations(Rules):
                     term *= symbol
                 expression += term
             return Pointwise(expression, tuple((s, v) for v, s in vectors.items()), tuple(scalars))
-        raise ProgramError(f"'{r.name}' sums over an index; functions of such H-vars are not derived yet", r.span)
+        raise NotDerived(f"'{r.name}' sums over an index: functions of such H-vars have no closed form here", r.span)
 
     def _scalars_of(self, f: Pointwise, side: str | None):
         return tuple((s, self._scalar_plain(form, side)) for s, form in f.scalars if s in f.expression.free_symbols)
 
     def _moment(self, body: Pointwise, ranges: dict[str, Range], case: Case) -> Node:
         """A C: (1/n) Σ of a coordinatewise expression, or arithmetic on C's."""
-        if not body.vectors:
+        if not body.vectors and not body.reductions:
             forms = dict(body.scalars)
             return self._apply(body.expression, forms, None, {})
         view = View("self", None, None)
+        if body.reductions:
+            return self._expectation(body, view, ranges, case)
         symbols = [s for s, _ in body.vectors]
         references = dict(body.vectors)
         polynomial = body.expression.expand().as_poly(*symbols) if body.expression.is_polynomial(*symbols) else None

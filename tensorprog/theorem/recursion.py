@@ -191,6 +191,23 @@ class JointExpectation:
     scalars_g: tuple[tuple[sympy.Symbol, Node], ...]
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """E Z^u Z^v (E Z^u where `right` is None), for vectors of which no rule gives it: by simulation.
+
+    `left` and `right` are members of families: name and indices. `functions` are those that u and v are made of,
+    each with the symbols of its vectors; `tables` are those of the Gaussians that they are functions of.
+    `moved`: the derivative along the correlation of two copies, by Price's theorem the sum over Gaussians Z_i of u's
+    run and Z_j of v's of E[∂Z^u/∂Z_i ∂Z^v/∂Z_j] times the derivative of Cov(Z_i, Z_j).
+    """
+
+    left: tuple[str, tuple[Affine, ...]]
+    right: tuple[str, tuple[Affine, ...]] | None
+    functions: tuple[tuple[sympy.Expr, tuple[sympy.Symbol, ...]], ...]
+    tables: tuple[Key, ...]
+    moved: bool = False
+
+
 Node = (
     Constant
     | LawVariance
@@ -205,6 +222,7 @@ Node = (
     | PairExpectation
     | SingleExpectation
     | JointExpectation
+    | Sampled
 )
 
 ZERO = Constant(sympy.Integer(0))
@@ -290,6 +308,11 @@ class Recursion:
     tables: Mapping[Key, Table]
     output: Key | None
     limits: tuple[Key, ...]
+
+    @property
+    def sampled(self) -> bool:
+        """Whether some expectation has no rule, so that the kernel comes from a simulation."""
+        return any(isinstance(n, Sampled) for t in self.tables.values() for c in t.clauses for n in walk(c.value))
 
     def system(self, stream: str) -> tuple[Table, ...]:
         """The tables of a run ("self") or of the cross stream ("cross")."""

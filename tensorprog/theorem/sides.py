@@ -144,6 +144,13 @@ class Sides:
                 return ScalarChoice(tuple((c, scalar(f)) for c, f in a.branches))
             return a
 
+        def pointwise(f: Pointwise) -> Pointwise:
+            reductions = tuple(
+                (s, replace(r, body=pointwise(r.body), eps=r.eps and scalar(r.eps))) for s, r in f.reductions
+            )
+            scalars = tuple((s, scalar(a)) for s, a in f.scalars)
+            return Pointwise(f.expression.xreplace(values), f.vectors, scalars, reductions)
+
         match body:
             case Linear(terms):
                 return Linear(
@@ -156,8 +163,8 @@ class Sides:
                         for t in terms
                     )
                 )
-            case Pointwise(e, vectors, scalars):
-                return Pointwise(e.xreplace(values), vectors, tuple((s, scalar(f)) for s, f in scalars))
+            case Pointwise() as f:
+                return pointwise(f)
         return body
 
     def _renamed_number(self, e: sympy.Expr, rename: dict[str, Affine], side: str | None) -> sympy.Expr:

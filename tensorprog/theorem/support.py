@@ -69,8 +69,8 @@ class Support:
                 for t in terms:
                     if t.vector is not None:
                         yield from self._of_reference(t.vector, case.target)
-            case Pointwise(_, vectors):
-                for _, r in vectors:
+            case Pointwise() as f:
+                for r in f.references:
                     yield from self._of_reference(r, case.target)
 
     def _of_reference(self, r: Reference, target: tuple[Affine, ...]):

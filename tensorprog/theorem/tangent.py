@@ -117,6 +117,11 @@ class _Maker:
                 return self._pair(node)
             case ir.JointExpectation():
                 return self._joint(node)
+            case ir.Sampled(functions=functions, tables=tables) if not self.moving.isdisjoint(tables):
+                for f, symbols in functions:
+                    for s in symbols:
+                        self._no_jumps(f, s)
+                return replace(node, moved=True)
         # Numbers, data and what belongs to one run alone do not move.
         return ZERO
 

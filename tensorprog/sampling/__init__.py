@@ -1,0 +1,1 @@
+"""Limits by simulation: every program, coordinate by coordinate, with a standard error."""

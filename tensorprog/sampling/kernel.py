@@ -1,0 +1,232 @@
+"""Kernels by simulation: means over randomly shifted lattices, with the standard error of their spread."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tensorprog.backend.kernel import KINDS, TILE_BYTES, Arrays, Kernel, _bytes, _cut, _mirrored, _result_type, _samples, _starts
+from tensorprog.backend.memory import Footprint, available_memory
+from tensorprog.backend.module import Module
+from tensorprog.sampling.module import build_sampled_module
+from tensorprog.sampling.runtime.lattice import LATTICE_SIZES
+from tensorprog.theorem.recursion import Recursion
+
+POINTS = 1021
+REPLICATES = 8
+
+
+class SampledKernel(Kernel):
+    """The kernels of a program some of whose expectations no rule gives.
+
+    points: of a lattice, one of LATTICE_SIZES; replicates: independent shifts of it, at least 2; seed: of the shifts,
+    the same seed giving the same number. tol: standard error that is asked for, as a part of the largest entry; more
+    points are taken until it is reached. Other options as in `Kernel`.
+    """
+
+    def __init__(
+        self,
+        recursion: Recursion,
+        *,
+        points: int | None = None,
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        tol: float | None = None,
+        **options,
+    ):
+        super().__init__(recursion, **options)
+        self.points, self.replicates, self.seed, self.tol = points or POINTS, replicates, seed, tol
+
+    @cached_property
+    def module(self) -> Module:
+        return build_sampled_module(self.recursion)
+
+    def __call__(
+        self,
+        x1: Arrays,
+        x2: Arrays | None = None,
+        get: str | Sequence[str] = KINDS,
+        params: Mapping[str, Any] | None = None,
+        wrt: str | Sequence[str] | None = None,
+        *,
+        return_stderr: bool = False,
+        tol: float | None = None,
+    ):
+        """As `Kernel.__call__`; with return_stderr a named tuple in which the standard errors, `nngp_stderr` and the
+        like, follow the kernels. tol: as in the constructor."""
+        names = (get,) if isinstance(get, str) else tuple(get)
+        self._check_names(names)
+        trained, values = self._trained(wrt), self._values(params)
+        x1 = self._cast(x1)
+        x2 = None if x2 is None else self._cast(x2)
+        leaves = jax.tree.leaves((x1, x2, values))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            found = self._whole(x1, x2, values, names, trained, self.points)
+        else:
+            found = self._to_tolerance(x1, x2, values, names, trained, self.tol if tol is None else tol)
+        if return_stderr:
+            labels = (*names, *(f"{n}_stderr" for n in names))
+            return _result_type(labels)(*(found[n][0] for n in names), *(found[n][1] for n in names))
+        return found[get][0] if isinstance(get, str) else _result_type(names)(*(found[n][0] for n in names))
+
+    def limits(self, x1: Arrays | None = None, params: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+        """The limits of the outputs of type C: arrays (N, *axes), without N where the program has no input."""
+        return {name: value for name, (value, _) in self.limits_with_errors(x1, params).items()}
+
+    def limits_with_errors(self, x1: Arrays | None = None, params=None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The limits, each with its standard error."""
+        if not x1:
+            with jax.enable_x64(True):
+                found = self._limits({}, self._values(params))
+                return {name: (value[0], error[0]) for name, (value, error) in found.items()}
+        return self._limits(self._cast(x1), self._values(params))
+
+    def stream(self, create, x1, x2=None, get=KINDS, params=None, wrt=None) -> dict[str, bool]:
+        """As `Kernel.stream`, but computed as a whole before it is written."""
+        names = tuple(get)
+        finite = {}
+        for name, kernel in zip(names, self(x1, x2, names, params, wrt), strict=True):
+            array = np.asarray(kernel)
+            create(name, array.shape, array.dtype)[...] = array
+            finite[name] = bool(np.isfinite(array).all())
+        return finite
+
+    # ------------------------------------------------------------ evaluation
+
+    def _limits(self, x, values) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        points = self._namespace["limit_points"](x, self.points, self.replicates, self.seed, self._dtype_of(x))
+        tables = self._namespace["sampled_limits"](x, values, points)
+        footprint = Footprint(self.program, {})
+        sizes = footprint.sizes_of(x)
+        results = {}
+        for key in self.recursion.limits:
+            (name,) = key.families
+            table = np.asarray(tables[name])
+            shape = tuple(footprint.count([a.range], sizes, {}) for a in self.recursion.tables[key].axes)
+            table = table.reshape(*table.shape[:2], *shape)
+            results[name] = table.mean(1), table.std(1, ddof=1) / table.shape[1] ** 0.5
+        return results
+
+    def _dtype_of(self, x):
+        return next(iter(x.values())).dtype if x else jnp.asarray(0.0).dtype
+
+    def _pair_points(self, x1, x2, ntk: bool, points: int):
+        make = self._namespace["pair_points"]
+        return make(x1, x2, ntk, points, self.replicates, self.seed, self._dtype_of(x1))
+
+    def _to_tolerance(self, x1, x2, values, names, trained, tol):
+        sizes = [n for n in LATTICE_SIZES if n >= self.points] or [self.points]
+        while True:
+            points = sizes.pop(0)
+            found = self._tiled_means(x1, x2, values, names, trained, points)
+            if tol is None:
+                return found
+            excess = max(float(jnp.max(e) / jnp.maximum(jnp.max(jnp.abs(k)), 1e-300)) for k, e in found.values()) / tol
+            if excess <= 1:
+                return found
+            if not sizes:
+                warnings.warn(
+                    f"the standard error is {excess:.1f} times tol={tol:g} with {self.replicates} × {points} points, "
+                    "the most there are",
+                    stacklevel=4,
+                )
+                return found
+            # An error falls at least like the root of the number of points, and no faster than it.
+            while len(sizes) > 1 and (sizes[0] / points) * 2 < excess:
+                sizes.pop(0)
+
+    def _whole(self, x1, x2, values, names, trained, points: int):
+        """All pairs at once, as they are traced."""
+        other = x1 if x2 is None else x2
+        normals = self._pair_points(x1, other, "ntk" in names, points)
+        both = self._namespace["sampled_pair"](x1, other, values, normals, trained, "ntk" in names)
+        shape = self._shape(x1, other)
+        found = {}
+        for name, table in zip(KINDS, both, strict=True):
+            if name in names:
+                table = table.reshape(*table.shape[:3], *shape)
+                if x2 is None:
+                    table = (table + _mirrored_replicates(table)) / 2
+                found[name] = self._namespace["mean_and_error"](table, 2)
+        return found
+
+    def _tiled_means(self, x1, x2, values, names, trained, points: int):
+        symmetric = x2 is None
+        other = x1 if symmetric else x2
+        n1, n2 = _samples(x1), _samples(other)
+        shape = self._shape(x1, other)
+        itemsize = next(iter(x1.values())).dtype.itemsize if x1 else 8
+        pair = self._pair_bytes(x1, other, points, "ntk" in names, itemsize)
+        out = n1 * n2 * int(np.prod(shape)) * itemsize * len(names) * 2
+        memory = available_memory()
+        if max(out, pair) > memory:
+            raise ValueError(
+                f"the kernel takes {_bytes(max(out, pair))}, more than the {_bytes(memory)} of memory"
+                + ("" if out > memory else f": one pair of these inputs with {points} points is too large")
+            )
+        at_once = max(1, int(TILE_BYTES / pair))
+        replicates = min(self.replicates, at_once)
+        side = self.tile or max(1, int((at_once / replicates) ** 0.5))
+        t1, t2 = min(side, n1), min(side, n2)
+        blocks = [slice(r, min(r + replicates, self.replicates)) for r in range(0, self.replicates, replicates)]
+        rows, columns = _starts(n1, t1), _starts(n2, t2)
+        work = [(i, j) for i in rows for j in columns if not symmetric or j >= i]
+        normals = self._pair_points(x1, other, "ntk" in names, points)
+        dtype = self._dtype_of(x1)
+        found = {n: tuple(np.empty((n1, n2, *shape), dtype) for _ in range(2)) for n in names}
+        for done, (i, j) in enumerate(work):
+            a, b = _cut(x1, i, t1), _cut(other, j, t2)
+            parts = [
+                self._namespace["sampled_pair"](a, b, values, _cut_replicates(normals, block), trained, "ntk" in names)
+                for block in blocks
+            ]
+            for k, name in enumerate(KINDS):
+                if name not in names:
+                    continue
+                table = np.concatenate([np.asarray(p[k]) for p in parts], axis=2)
+                table = table.reshape(*table.shape[:3], *shape)
+                if symmetric and i == j:
+                    table = (table + _mirrored_replicates(table)) / 2
+                value, error = table.mean(2), table.std(2, ddof=1) / table.shape[2] ** 0.5
+                for whole, piece in zip(found[name], (value, error), strict=True):
+                    whole[i : i + t1, j : j + t2] = piece
+                    if symmetric:
+                        whole[j : j + t2, i : i + t1] = _mirrored(piece)
+            self._report(done + 1, len(work))
+        return {name: (jnp.asarray(k), jnp.asarray(e)) for name, (k, e) in found.items()}
+
+    def _shape(self, x1, x2) -> tuple[int, ...]:
+        """The output's axes of x1's run, then those of x2's."""
+        footprint = Footprint(self.program, {})
+        first, second = footprint.sizes_of(x1), footprint.sizes_of(x2)
+        axes = self.recursion.tables[self.recursion.output].axes  # type: ignore[index]
+        left = [footprint.count([a.range], first, second) for a in axes if a.left is not None]
+        return (*left, *(footprint.count([a.range], first, second) for a in axes if a.left is None))
+
+    def _pair_bytes(self, x1, x2, points: int, ntk: bool, itemsize: int) -> int:
+        """What one replicate of one pair takes: features, samples and slopes of both runs."""
+        total = 0
+        for x in (x1, x2):
+            survey = self._namespace["survey_of"](self._namespace["shapes_of"](x))
+            drawn = len(survey.drawn)
+            features = sum(size is None for own in survey.drawn for size in own.values())
+            slopes = 1 + (min(drawn, 3 * survey.widest) if ntk else 0)
+            total += (2 * features + drawn + survey.functions) * slopes
+        return total * points * itemsize
+
+
+def _cut_replicates(normals, block: slice):
+    return jax.tree.map(lambda a: a[block], normals)
+
+
+def _mirrored_replicates(table):
+    """K(x2, x1) by replicate from K(x1, x2) by replicate: samples and output axes change places."""
+    axes = (table.ndim - 3) // 2
+    left, right = range(3, 3 + axes), range(3 + axes, 3 + 2 * axes)
+    return table.transpose((1, 0, 2, *right, *left))

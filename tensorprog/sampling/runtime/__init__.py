@@ -1,0 +1,1 @@
+"""What a module that samples is made of: each file is inlined into it as source."""
