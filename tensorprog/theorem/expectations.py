@@ -54,6 +54,8 @@ class Expectations(Rules):
             case, mapping = found
             body = self.reader.put(case.body, self._mapping(mapping, side))
             inner = self._as_pointwise(body, r)
+            if inner.reductions:
+                raise NotDerived(f"'{r.name}' reduces over an index: functions of it have no closed form here", r.span)
             vectors = dict((v, s) for s, v in f.vectors if s != symbol)
             scalars = dict(f.scalars)
             swap = {}

@@ -192,6 +192,41 @@ class JointExpectation:
 
 
 @dataclass(frozen=True)
+class BatchnormExpectation:
+    """E φ(u_b) γ(u'_b') for u = batchnorm(h) of Gaussians h over an index, φ(u) = phi[0] u + phi[1] |u|, γ likewise.
+
+    k is Cov(h_i, h'_j), i and j the first of `rows` and of `columns`; p and q are the covariances of each batch, over
+    both of `rows` and of `columns`. b and b' are `at` and `other_at`. `same` as in PairExpectation, for the batches.
+    `moved`: the tangent of k where this is the derivative along it, else None.
+    """
+
+    phi: tuple[sympy.Expr, sympy.Expr]
+    gamma: tuple[sympy.Expr, sympy.Expr]
+    rows: tuple[Range, Range]
+    columns: tuple[Range, Range]
+    k: Node
+    p: Node
+    q: Node
+    eps: Node
+    other_eps: Node
+    at: Affine
+    other_at: Affine
+    same: tuple[Condition, ...] | None
+    moved: Node | None = None
+
+
+@dataclass(frozen=True)
+class BatchnormMean:
+    """E φ(u_b), in the notation of BatchnormExpectation."""
+
+    phi: tuple[sympy.Expr, sympy.Expr]
+    rows: tuple[Range, Range]
+    p: Node
+    eps: Node
+    at: Affine
+
+
+@dataclass(frozen=True)
 class Sampled:
     """E Z^u Z^v (E Z^u where `right` is None), for vectors of which no rule gives it: by simulation.
 
@@ -222,6 +257,8 @@ Node = (
     | PairExpectation
     | SingleExpectation
     | JointExpectation
+    | BatchnormExpectation
+    | BatchnormMean
     | Sampled
 )
 

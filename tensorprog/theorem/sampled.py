@@ -6,13 +6,13 @@ import sympy
 
 from tensorprog.program.types import Data, Vector
 from tensorprog.theorem import recursion as ir
+from tensorprog.theorem.batches import Batches
 from tensorprog.theorem.cases import Linear, Pointwise, Reference
-from tensorprog.theorem.expectations import Expectations
 from tensorprog.theorem.recursion import Key, Node
 from tensorprog.theorem.sides import View, gaussian
 
 
-class Sampling(Expectations):
+class Sampling(Batches):
     """Nodes for expectations that are sampled."""
 
     def _sampled(self, view: View, me: Reference, other: Reference | None, left, right) -> Node:

@@ -117,6 +117,9 @@ class _Maker:
                 return self._pair(node)
             case ir.JointExpectation():
                 return self._joint(node)
+            case ir.BatchnormExpectation(k=k):
+                inner = self.derivative(k)
+                return ZERO if ir.is_zero(inner) else replace(node, moved=inner)
             case ir.Sampled(functions=functions, tables=tables) if not self.moving.isdisjoint(tables):
                 for f, symbols in functions:
                     for s in symbols:

@@ -106,6 +106,16 @@ def batchnorm_self(S, eps, phi=(0.5, 0.5), gamma=(0.5, 0.5)):
     return jnp.where(dead, 0, S.shape[-1] * total)
 
 
+def equal_batches(X, S, same):
+    """Cov(h, h') with S in its place where both batches are the same, so that no rounding parts them.
+
+    The derivative stays that of X: the two are equal there, and move apart.
+    """
+    if S.shape[-2:] != X.shape[-2:]:
+        return X  # batches of different sizes
+    return X + lax.stop_gradient(jnp.where(same[..., None, None], S - X, 0))
+
+
 def batchnorm_mean(S, eps, phi=(0.5, 0.5)):
     """E phi(u_b), (..., B)."""
     S = jnp.asarray(S, float_dtype(S))
