@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tensorprog.backend.kernel import KINDS, TILE_BYTES, Arrays, Kernel, _bytes, _cut, _mirrored, _result_type, _samples, _starts
+from tensorprog.backend.kernel import KINDS, Arrays, Kernel, _bytes, _cut, _result_type, _samples
 from tensorprog.backend.memory import Footprint, available_memory
 from tensorprog.backend.module import Module
+from tensorprog.backend.tiles import Tiling
 from tensorprog.sampling.module import build_sampled_module
 from tensorprog.sampling.runtime.lattice import LATTICE_SIZES
 from tensorprog.theorem.recursion import Recursion
 
 POINTS = 1021
 REPLICATES = 8
+TILE_BYTES = 256 * 2**20  # what the paths of one tile of pairs may take
 
 
 class SampledKernel(Kernel):
@@ -75,6 +77,18 @@ class SampledKernel(Kernel):
             return _result_type(labels)(*(found[n][0] for n in names), *(found[n][1] for n in names))
         return found[get][0] if isinstance(get, str) else _result_type(names)(*(found[n][0] for n in names))
 
+    def stream(self, create, x1, x2=None, get=KINDS, params=None, wrt=None, *, errors: bool = False) -> dict[str, bool]:
+        """As `Kernel.stream`; with `errors` the standard errors too, as `nngp_stderr` and the like."""
+        names = tuple(get)
+        result = self(x1, x2, names, params, wrt, return_stderr=True)
+        finite = {}
+        for name, value in result._asdict().items():
+            if name in names or errors:
+                value = np.asarray(value)
+                create(name, value.shape, value.dtype)[:] = value
+                finite[name] = bool(np.isfinite(value).all())
+        return finite
+
     def limits(self, x1: Arrays | None = None, params: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
         """The limits of the outputs of type C: arrays (N, *axes), without N where the program has no input."""
         return {name: value for name, (value, _) in self.limits_with_errors(x1, params).items()}
@@ -86,16 +100,6 @@ class SampledKernel(Kernel):
                 found = self._limits({}, self._values(params))
                 return {name: (value[0], error[0]) for name, (value, error) in found.items()}
         return self._limits(self._cast(x1), self._values(params))
-
-    def stream(self, create, x1, x2=None, get=KINDS, params=None, wrt=None) -> dict[str, bool]:
-        """As `Kernel.stream`, but computed as a whole before it is written."""
-        names = tuple(get)
-        finite = {}
-        for name, kernel in zip(names, self(x1, x2, names, params, wrt), strict=True):
-            array = np.asarray(kernel)
-            create(name, array.shape, array.dtype)[...] = array
-            finite[name] = bool(np.isfinite(array).all())
-        return finite
 
     # ------------------------------------------------------------ evaluation
 
@@ -141,11 +145,16 @@ class SampledKernel(Kernel):
             while len(sizes) > 1 and (sizes[0] / points) * 2 < excess:
                 sizes.pop(0)
 
+    @cached_property
+    def _compiled_pair(self):
+        # One program: where it is differentiated, hundreds of small ones would be compiled otherwise.
+        return jax.jit(self._namespace["sampled_pair"], static_argnums=(4, 5))
+
     def _whole(self, x1, x2, values, names, trained, points: int):
         """All pairs at once, as they are traced."""
         other = x1 if x2 is None else x2
         normals = self._pair_points(x1, other, "ntk" in names, points)
-        both = self._namespace["sampled_pair"](x1, other, values, normals, trained, "ntk" in names)
+        both = self._compiled_pair(x1, other, values, normals, trained, "ntk" in names)
         shape = self._shape(x1, other)
         found = {}
         for name, table in zip(KINDS, both, strict=True):
@@ -173,15 +182,13 @@ class SampledKernel(Kernel):
         at_once = max(1, int(TILE_BYTES / pair))
         replicates = min(self.replicates, at_once)
         side = self.tile or max(1, int((at_once / replicates) ** 0.5))
-        t1, t2 = min(side, n1), min(side, n2)
+        tiles = Tiling(n1, n2, min(side, n1), min(side, n2), symmetric)
         blocks = [slice(r, min(r + replicates, self.replicates)) for r in range(0, self.replicates, replicates)]
-        rows, columns = _starts(n1, t1), _starts(n2, t2)
-        work = [(i, j) for i in rows for j in columns if not symmetric or j >= i]
         normals = self._pair_points(x1, other, "ntk" in names, points)
         dtype = self._dtype_of(x1)
         found = {n: tuple(np.empty((n1, n2, *shape), dtype) for _ in range(2)) for n in names}
-        for done, (i, j) in enumerate(work):
-            a, b = _cut(x1, i, t1), _cut(other, j, t2)
+        for done, (i, j) in enumerate(tiles.corners):
+            a, b = _cut(x1, i, tiles.rows), _cut(other, j, tiles.columns)
             parts = [
                 self._namespace["sampled_pair"](a, b, values, _cut_replicates(normals, block), trained, "ntk" in names)
                 for block in blocks
@@ -195,10 +202,8 @@ class SampledKernel(Kernel):
                     table = (table + _mirrored_replicates(table)) / 2
                 value, error = table.mean(2), table.std(2, ddof=1) / table.shape[2] ** 0.5
                 for whole, piece in zip(found[name], (value, error), strict=True):
-                    whole[i : i + t1, j : j + t2] = piece
-                    if symmetric:
-                        whole[j : j + t2, i : i + t1] = _mirrored(piece)
-            self._report(done + 1, len(work))
+                    tiles.place(whole, piece, i, j)
+            self._report(done + 1, len(tiles.corners))
         return {name: (jnp.asarray(k), jnp.asarray(e)) for name, (k, e) in found.items()}
 
     def _shape(self, x1, x2) -> tuple[int, ...]:

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import jax
+import numpy as np
 import sympy
 
 from tensorprog.errors import ProgramError, Span
 from tensorprog.functions import facts, text
+from tensorprog.program.affine import evaluate_bound, map_bound
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.substitution import free_names
+from tensorprog.program.types import Vector
 from tensorprog.theorem import recursion as ir
+from tensorprog.theorem.cases import CaseReader, Pointwise, VectorReduction
 from tensorprog.theorem.tangent import tangents
+
+LEAST_BATCH = 3  # up to this many samples, a batch normalized without an ε has no NTK with itself
 
 
 def check_nngp(recursion: ir.Recursion) -> None:
@@ -40,6 +47,64 @@ def check_ntk(recursion: ir.Recursion) -> None:
         tangents(recursion)
     except ProgramError as error:
         raise error.located(program.source, program.filename) from None
+
+
+def check_batch_sizes(recursion: ir.Recursion, first, second) -> None:
+    """Raises ProgramError where the NTK of a batch with itself is asked for and is infinite.
+
+    With u = (e - m) / sqrt(s) over B samples, E ∂u ∂u' between equal batches is E 1/s, which is finite from B = 4 on.
+    first, second: the data of both runs (`arguments.Argument`), second None for the same.
+    """
+    program = _program(recursion)
+    reader = CaseReader(program)
+    sizes = {**program.integers, **first.sizes}
+    for name, family in program.families.items():
+        if family.role != "assigned" or not isinstance(family.type, Vector):
+            continue
+        for case in reader.cases(name):
+            for reduction in _batchnorms(case.body):
+                count = 1
+                for r in reduction.ranges:
+                    low, high = (map_bound(b, lambda a: a.substitute(sizes)) for b in (r.low, r.high))
+                    count *= evaluate_bound(high, {}) - evaluate_bound(low, {}) + 1
+                if count <= LEAST_BATCH and not _has_eps(reduction, program) and _meets(first, second):
+                    raise ProgramError(
+                        f"the NTK of a batch of {count} with itself is infinite: batchnorm divides by a spread that is "
+                        "too often near 0",
+                        family.span if family.span.line else None,
+                        hint=f"batchnorm[…](e, eps = 1e-3), say, or batches of {LEAST_BATCH + 1} samples and more",
+                    )
+
+
+def _batchnorms(body) -> Iterator[VectorReduction]:
+    if isinstance(body, Pointwise):
+        for _, reduction in body.reductions:
+            if reduction.kind == "batchnorm":
+                yield reduction
+            yield from _batchnorms(reduction.body)
+
+
+def _has_eps(reduction: VectorReduction, program: Program) -> bool:
+    """Whether a number is added to the spread; what is no number by now is taken for one that is positive."""
+    if reduction.eps is None:
+        return False
+    values = {s: program.reals.get(s.name) for s in reduction.eps.expression.free_symbols}
+    e = reduction.eps.expression.xreplace({s: v for s, v in values.items() if v is not None})
+    return bool(e != 0)
+
+
+def _meets(first, second) -> bool:
+    """Whether some sample of one run is one of the other; False where the data are traced and cannot be looked at."""
+    if second is None:
+        return True
+    if any(isinstance(a, jax.core.Tracer) for x in (first, second) for a in x.arrays.values()):
+        return False
+    if first.shapes != second.shapes:
+        return False
+    samples = [
+        {tuple(np.asarray(a[n]).tobytes() for a in x.arrays.values()) for n in range(x.count)} for x in (first, second)
+    ]
+    return bool(samples[0] & samples[1])
 
 
 def needs_data(recursion: ir.Recursion) -> bool:

@@ -231,9 +231,33 @@ def _abs_dual_or_same(k, p, q, same):
 
 def _eigenvalues(C):
     """Eigenvalues, 0 where they are rounding, and eigenvectors of a positive semidefinite matrix."""
-    values, vectors = jnp.linalg.eigh(C)
+    values, vectors = _eigh(C)
     noise = 4 * C.shape[-1] * jnp.finfo(C.dtype).eps
     return jnp.where(values > noise * values[..., -1:], values, 0), vectors
+
+
+def _eigh(C):
+    """Eigenvalues and -vectors of symmetric matrices, (..., B, B); constant in derivatives.
+
+    On a CPU one matrix at a time: jaxlib splits a call for many into tasks for the threads of XLA's pool and waits for
+    them. Loops that do not depend on each other run on that pool themselves, and once each of its threads waits in
+    such a call, none is left for the tasks. A call for one matrix is made where it is.
+    """
+    C = lax.stop_gradient(C)
+    return lax.platform_dependent(C, cpu=_eigh_one_by_one, default=lambda C: tuple(jnp.linalg.eigh(C)))
+
+
+def _eigh_one_by_one(C):
+    if C.ndim == 2:
+        return _eigh_of_one(C)
+    values, vectors = lax.map(_eigh_of_one, C.reshape(-1, *C.shape[-2:]))
+    return values.reshape(C.shape[:-1]), vectors.reshape(C.shape)
+
+
+# vmap, too, is to loop over it
+@jax.custom_batching.sequential_vmap
+def _eigh_of_one(C):
+    return tuple(jnp.linalg.eigh(C))
 
 
 def _without_noise(across, values):
@@ -282,7 +306,7 @@ def _pair_frame(eigen1, C2, C12):
     # the covariance of z' given z
     given = C2 - _matmul(_transpose(rotated) * reciprocal(values)[..., None, :], rotated)
     noise = 8 * C2.shape[-1] * jnp.finfo(C2.dtype).eps * jnp.max(jnp.abs(C2), axis=(-2, -1))[..., None]
-    rest, directions = jnp.linalg.eigh(given)
+    rest, directions = _eigh(given)
     rest = jnp.where(jnp.abs(rest) <= noise, 0, rest)
     given = _matmul(directions * rest[..., None, :], _transpose(directions))
     return values, vectors, rotated, given

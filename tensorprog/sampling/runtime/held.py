@@ -392,9 +392,10 @@ def enter_factor(variances, means, number, own, row, mean):
 def factor_column(key, name, chosen, covariances, rows, p, mu, q, nu, number, params):
     """E u_a u for the factors u_a of that name, 0 for others."""
     q, nu = q[..., number, None], nu[..., number, None]
-    k = jnp.broadcast_to(covariances[..., rows], jnp.broadcast_shapes(covariances[..., rows].shape, q.shape, p.shape))
-    value = FACTOR_PAIRS[key, name](k, p, q, mu, nu, params)
-    return jnp.where(jnp.asarray((False, *chosen)), value, 0)
+    those = jnp.asarray((False, *chosen))
+    k = jnp.where(those, covariances[..., rows], 0)  # of the others, a derivative would be no number
+    k = jnp.broadcast_to(k, jnp.broadcast_shapes(k.shape, q.shape, p.shape))
+    return jnp.where(those, FACTOR_PAIRS[key, name](k, p, q, mu, nu, params), 0)
 
 
 @partial(jax.jit, static_argnums=0)
