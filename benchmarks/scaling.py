@@ -1,14 +1,14 @@
-"""How the time of a kernel grows with its size, beside a plain NumPy recursion: `python benchmarks/scaling.py`.
+"""How the time of a kernel grows with its size, beside a plain NumPy recursion.
 
 Every row is one shape of data on one program. Its first call compiles; `compile` is that call less a later one. The
 later calls and those of NumPy take turns, and the fastest of each counts, so that what else runs on the machine falls
 on both. An entry is one number of the last layer's table: N² of a perceptron, (N·T)² of a recurrent network, and
-(N·pixels)² of a convolutional one.
+(N·pixels)² of a convolutional one with pooling. The exponent of a group is fitted to its two largest sizes; the
+expected one is that of the entries.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,27 +66,41 @@ class Case:
     plain: Callable[[Array], Array] | None = None
 
 
-def cases(quick: bool) -> list[list[Case]]:
-    """Groups of rows; within a group one size grows."""
-    short = slice(0, 2 if quick else None)
+@dataclass(frozen=True)
+class Group:
+    """Rows in which one size grows; time goes with its power `expected` where the tables are large."""
 
-    def mlp(samples: int, depth: int) -> Case:
-        return Case("mlp", (samples, 64), samples**2, {"depth": depth}, lambda x: numpy_mlp(x, depth))
+    size: str
+    expected: int
+    sizes: tuple[int, ...]
+    case: Callable[[int], Case]
 
-    def rnn(samples: int, length: int) -> Case:
-        return Case("rnn_avgpool", (samples, length, 8), (samples * length) ** 2, {}, numpy_rnn)
 
-    def cnn(samples: int, side: int, depth: int) -> Case:
-        return Case("cnn_pool", (samples, side, side, 3), (samples * side * side) ** 2, {"depth": depth})
+def mlp(samples: int, depth: int) -> Case:
+    return Case("mlp", (samples, 64), samples**2, {"depth": depth}, lambda x: numpy_mlp(x, depth))
 
-    return [
-        [mlp(n, 3) for n in (100, 300, 1000, 2000)[short]],
-        [mlp(500, depth) for depth in (4, 16, 64)[short]],
-        [rnn(n, 16) for n in (10, 30, 100)[short]],
-        [rnn(20, length) for length in (8, 32, 128)[short]],
-        [cnn(4, side, 3) for side in (4, 8, 16)[short]],
-        [cnn(4, 8, depth) for depth in (3, 21)[short]],
-    ]
+
+def rnn(samples: int, length: int) -> Case:
+    return Case("rnn_avgpool", (samples, length, 8), (samples * length) ** 2, {}, numpy_rnn)
+
+
+def cnn_flat(samples: int, side: int) -> Case:
+    return Case("cnn_flat", (samples, side, side, 3), (samples * side) ** 2, {"depth": 5})
+
+
+def cnn_pool(samples: int, side: int, depth: int) -> Case:
+    return Case("cnn_pool", (samples, side, side, 3), (samples * side * side) ** 2, {"depth": depth})
+
+
+GROUPS = (
+    Group("N", 2, (300, 1000, 2000), lambda n: mlp(n, 3)),
+    Group("depth", 1, (4, 16, 64), lambda depth: mlp(500, depth)),
+    Group("N", 2, (10, 30, 100), lambda n: rnn(n, 16)),
+    Group("T", 2, (8, 32, 128), lambda length: rnn(20, length)),
+    Group("side", 2, (8, 16, 32), lambda side: cnn_flat(16, side)),
+    Group("side", 4, (4, 8, 16), lambda side: cnn_pool(4, side, 3)),
+    Group("depth", 1, (3, 10, 21), lambda depth: cnn_pool(4, 8, depth)),
+)
 
 
 def timed(call: Callable[[], object]) -> tuple[float, object]:
@@ -95,8 +109,8 @@ def timed(call: Callable[[], object]) -> tuple[float, object]:
     return time.perf_counter() - start, result
 
 
-def measure(case: Case, repeats: int) -> str:
-    """A row of the table. Raises AssertionError where the kernel and NumPy disagree."""
+def measure(case: Case, repeats: int) -> tuple[str, dict[str, float]]:
+    """A row of the table, and its times. Raises AssertionError where the kernel and NumPy disagree."""
     x = np.random.default_rng(0).normal(size=case.shape)
     kernel = tp.load(case.program, **case.parameters).kernel()
 
@@ -135,7 +149,7 @@ def measure(case: Case, repeats: int) -> str:
         per_entry("plain"),
         ratio,
     ]
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(cells) + " |", best
 
 
 HEAD = """\
@@ -144,17 +158,23 @@ NumPy NNGP, ns/entry | NumPy : NNGP |
 |---|---|--:|--:|--:|--:|--:|--:|--:|"""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="The time of kernels against their size, as a Markdown table.")
-    parser.add_argument("--quick", action="store_true", help="the two smallest sizes of each group")
-    parser.add_argument("--repeats", type=int, default=5, help="calls of which the fastest counts (default: 5)")
-    arguments = parser.parse_args()
+def show(quick: bool, repeats: int = 7) -> None:
     jax.config.update("jax_enable_x64", True)
     print(HEAD)
-    for group in cases(arguments.quick):
-        for case in group:
-            print(measure(case, max(arguments.repeats, 1)), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    exponents = []
+    for group in GROUPS:
+        sizes = group.sizes[: 2 if quick else None]
+        times = []
+        for size in sizes:
+            row, best = measure(group.case(size), 2 if quick else repeats)
+            times.append(best)
+            print(row, flush=True)
+        (small, large), (before, after) = sizes[-2:], times[-2:]
+        fitted = {name: np.log(after[name] / before[name]) / np.log(large / small) for name in ("nngp", "both")}
+        name = group.case(large).program
+        exponents.append(
+            f"| {name} | {group.size} from {small} to {large} | {group.expected} | {fitted['nngp']:.2f} "
+            f"| {fitted['both']:.2f} |"
+        )
+    print("\n| program | grows | expected exponent | fitted, NNGP | fitted, NNGP + NTK |\n|---|---|--:|--:|--:|")
+    print("\n".join(exponents))

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tensorprog.api import Program, load, parse
     from tensorprog.errors import ProgramError
+    from tensorprog.finite.verify import Verification, verify
 
 __version__ = "0.1.0"
-__all__ = ["Program", "ProgramError", "__version__", "load", "parse"]
+__all__ = ["Program", "ProgramError", "Verification", "__version__", "load", "parse", "verify"]
 
 # Importing the package is fast; the compiler behind these names is imported when one of them is first used.
 _HOMES = {
@@ -23,6 +24,8 @@ _HOMES = {
     "load": "tensorprog.api",
     "parse": "tensorprog.api",
     "ProgramError": "tensorprog.errors",
+    "Verification": "tensorprog.finite.verify",
+    "verify": "tensorprog.finite.verify",
 }
 
 

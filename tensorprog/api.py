@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorprog.errors import ProgramError, did_you_mean
 from tensorprog.language.files import read_program
@@ -15,6 +15,9 @@ from tensorprog.program import ir
 from tensorprog.program.build import build
 from tensorprog.program.parameters import Setting
 from tensorprog.program.sizes import missing
+
+if TYPE_CHECKING:
+    from tensorprog.finite.network import Network
 
 Array = Any
 """A NumPy or JAX array, or a tracer."""
@@ -98,18 +101,49 @@ class Program:
         return Derivation(self.recursion, get)
 
     def kernel(
-        self, *, tile: int | None = None, dtype: Any = None, progress: Callable[[int, int], None] | None = None
+        self,
+        *,
+        tile: int | None = None,
+        dtype: Any = None,
+        progress: Callable[[int, int], None] | None = None,
+        backend: str | None = None,
+        tol: float | None = None,
+        points: int | None = None,
+        replicates: int | None = None,
+        seed: int = 0,
     ) -> Kernel:
         """The kernels as a function of data.
 
         tile: how many samples of x1 and x2 are handled at once, where memory is not to decide it; dtype: float32 or
         float64 in place of the data's; progress: called with (done, total) as the work proceeds.
 
-        Raises ProgramError where the NNGP does not exist, or where the outputs are C's.
+        backend: "plain", "fused", or None. A fused kernel takes each pair of samples through all layers at once, on a
+        GPU (elsewhere it is interpreted, which is slow). There is one for chains of layers whose expectations have
+        closed forms, as mlp and resnet. None: fused where there is one and JAX computes on a GPU, unless the
+        environment variable TENSORPROG_BACKEND is "plain".
+
+        The rest concerns expectations that no rule gives and that are sampled (`sampled` tells whether some are), by
+        randomised quasi-Monte Carlo. points: of one lattice, 251, 1021, 4093, 16381, 65521 or 262139 (None: 1021);
+        replicates: independent shifts of it, whose spread gives the standard error (None: 8); seed: of the shifts, the
+        same seed giving the same numbers; tol: the largest standard error, as a part of the kernel's largest entry, for
+        which more points are taken.
+
+        Raises ProgramError where the NNGP does not exist, where the outputs are C's, or where there is no fused kernel
+        and one is asked for; ValueError for an option out of its range.
         """
         if self.recursion.output is None:
             raise self._error("the outputs are C's: they have limits, and no kernel", "limits() gives them")
-        return Kernel(self, tile=_tile(tile), dtype=_dtype(dtype), progress=progress)
+        sampling = _sampling(tol, points, replicates, seed)
+        options = {"tile": _tile(tile), "dtype": _dtype(dtype), "progress": progress, "backend": _backend(backend)}
+        return Kernel(self, **options, **sampling)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether some expectations have no rule: the kernels are then sampled, with a standard error.
+
+        Raises ProgramError where there is no limit.
+        """
+        return self.recursion.sampled
 
     def limits(self, x1: Array | Mapping[str, Array] | None = None, *, dtype: Any = None) -> dict[str, Array]:
         """The limits of the outputs of type C by name, `{"m": array([1., 2., 5., 14.])}`.
@@ -119,17 +153,42 @@ class Program:
         Raises ProgramError where a limit does not exist or there is no such output, ValueError where data do not fit.
         """
         from tensorprog.arguments import read_argument
-        from tensorprog.backend.kernel import Kernel as Backend
+        from tensorprog.lowering import compiled
         from tensorprog.theorem.existence import needs_data
 
         if not self.recursion.limits:
             raise self._error("the program has no output of type C", "kernel() gives the kernels")
         self._check_values({})
         dtype = _dtype(dtype)
-        backend = Backend(self.recursion, dtype=dtype)
+        backend = compiled(self.recursion, dtype=dtype)
         if x1 is None and not needs_data(self.recursion):
             return dict(backend.limits(None, None))
         return dict(backend.limits(read_argument(self.ir, x1, dtype).arrays, None))
+
+    def network(self, width: int, *, dtype: Any = None) -> Network:
+        """The program as a network of finite width n: a NamedTuple (init, apply).
+
+            init, apply = tp.load("rnn").network(width=512)
+            params = init(jax.random.key(0), x1)
+            y = apply(params, x1)
+
+        `init(key, x1)` draws the parameters from their laws, a dict of arrays by the names of the declared weights and
+        vectors, the axes of families first: what the law is of, without the multiplier. x1 gives the sizes.
+
+        `apply(params, x1)` takes x1 of shape (N, *input axes, d), or a dict of such by the inputs' names, and gives the
+        output (N, *output axes); where there are outputs of type C, a dict of all outputs by name. It works under
+        `jax.jit` and `jax.grad`. Both leave x1 out where the program has no inputs.
+
+        width: n; other widths are their ratio times it, rounded. dtype: float32 or float64 in place of the data's, for
+        the parameters.
+
+        Raises ProgramError where a parameter of the program has no value, ValueError for a width that is none.
+        """
+        from tensorprog.finite.network import FiniteNetwork, Network
+
+        self._check_values({})
+        network = FiniteNetwork(self.ir, width, _dtype(dtype))
+        return Network(network.init, network.apply)
 
     @cached_property
     def recursion(self):
@@ -201,16 +260,28 @@ class Kernel:
 
     Called with x1 of shape (N1, *axes, d) and x2 of shape (N2, *axes', d), or dicts of such by the inputs' names, it
     gives arrays (N1, N2, *output axes of x1's run, *output axes of x2's run) in the dtype of the data. Axes whose
-    length is a parameter may differ between x1 and x2. It works under `jax.jit`, and is differentiable in the data and
+    length is a parameter may differ between x1 and x2, and between the samples of a list, `k([sentence_a, sentence_b])`:
+    then an output with axes gives blocks [i][j] instead of one array. It works under `jax.jit`, and is differentiable in the data and
     in `params`.
     """
 
-    def __init__(self, program: Program, *, tile: int | None, dtype: Any, progress: Callable[[int, int], None] | None):
-        from tensorprog.backend.kernel import Kernel as Backend
+    def __init__(
+        self,
+        program: Program,
+        *,
+        tile: int | None,
+        dtype: Any,
+        progress: Callable[[int, int], None] | None,
+        backend: str | None = None,
+        **sampling: Any,
+    ):
+        from tensorprog.lowering import compiled
 
         self._program = program
         self._dtype = dtype
-        self._backend = Backend(program.recursion, tile=tile, dtype=dtype, progress=progress)
+        self._backend = compiled(
+            program.recursion, tile=tile, dtype=dtype, progress=progress, backend=backend, **sampling
+        )
 
     @property
     def program(self) -> Program:
@@ -229,27 +300,91 @@ class Kernel:
         *,
         params: Mapping[str, Any] | None = None,
         wrt: str | Sequence[str] | None = None,
+        return_stderr: bool = False,
+        tol: float | None = None,
     ):
         """The kernels between x1 and x2 (None: x1 and itself).
 
         get: "nngp" or "ntk" gives one array; a tuple of them a NamedTuple in that order.
         params: values of real parameters in place of the program's, `{"var_w": w}`; they may be traced.
         wrt: the weights and vectors that count as trained in the NTK (None: all that are not fixed).
+        return_stderr: a NamedTuple in which the standard errors follow the kernels, (nngp, ntk, nngp_stderr,
+        ntk_stderr); they are zero for kernels that are not sampled. tol: see `Program.kernel`; it has no effect under
+        `jax.jit`, where the number of points is fixed.
 
         Raises ValueError where data or params do not fit, or the kernel would be larger than the memory; ProgramError
         where the program does not hold together at the data's sizes, or the NTK does not exist.
         """
         from tensorprog.arguments import read_arguments
 
+        from tensorprog import ragged
+
         if isinstance(x2, str):
             raise ValueError(f"x2 is data or None, not {x2!r}: write k(x1, None, {x2!r})")
         get = _get(get)
         if "ntk" in get:
             self._program._check_ntk()
+        if ragged.is_ragged(x1) or ragged.is_ragged(x2):
+            inputs = [f.name for f in self._program.ir.inputs]
+            options = {"params": params, "wrt": wrt, "return_stderr": return_stderr, "tol": tol}
+            return ragged.evaluate(lambda a, b: self(a, b, get, **options), inputs, x1, x2)
         params = _real_parameters(self._program.ir, params)
         self._program._check_values(params or {})
         first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
-        return self._backend(first.arrays, None if second is None else second.arrays, get, params, wrt)
+        if "ntk" in get:
+            self._check_batches(first, second)
+        arrays = first.arrays, None if second is None else second.arrays
+        if self._program.sampled:
+            tol = _sampling(tol)["tol"]
+            return self._backend(*arrays, get, params, wrt, return_stderr=return_stderr, tol=tol)
+        result = self._backend(*arrays, get, params, wrt)
+        return _with_zero_errors(result, get) if return_stderr else result
+
+    def _check_batches(self, first, second) -> None:
+        """A batch normalized without an ε has no NTK with itself where it is too small."""
+        from tensorprog.theorem.existence import check_batch_sizes
+
+        with _located(self._program.ir):
+            check_batch_sizes(self._program.recursion, first, second)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        x1: Array | Mapping[str, Array],
+        x2: Array | Mapping[str, Array] | None = None,
+        get: str | Sequence[str] = KERNELS,
+        *,
+        params: Mapping[str, Any] | None = None,
+        wrt: str | Sequence[str] | None = None,
+    ) -> dict[str, bool]:
+        """Write the kernels between x1 and x2 to a file, tile by tile, so that they may be larger than the memory.
+
+        path: a .npy file for one kernel, or a .npz file with one array for each by its name, and for kernels that are
+        sampled their standard errors under `nngp_stderr` and `ntk_stderr`. It is complete
+        afterwards, or as it was before where anything fails. Other arguments as in a call.
+
+        Returns for each kernel whether all of its entries are finite. Raises OSError where the file cannot be
+        written, and otherwise what a call raises.
+        """
+        from tensorprog.arguments import read_arguments
+        from tensorprog.storage import store
+
+        names: tuple[str, ...] = (get,) if isinstance(get, str) else tuple(_get(get))
+        _get(names)
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix not in (".npy", ".npz") or (suffix == ".npy" and len(names) > 1):
+            raise ValueError(f"path ends in .npz, or in .npy for one kernel, not {str(path)!r} for {', '.join(names)}")
+        if "ntk" in names:
+            self._program._check_ntk()
+        params = _real_parameters(self._program.ir, params)
+        self._program._check_values(params or {})
+        first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
+        if "ntk" in names:
+            self._check_batches(first, second)
+        arrays = first.arrays, None if second is None else second.arrays
+        options = {"errors": suffix == ".npz"} if self._program.sampled else {}
+        with store(path) as target:
+            return self._backend.stream(target.create, *arrays, names, params, wrt, **options)
 
     def __repr__(self) -> str:
         return f"<Kernel of {self._program!r}>"
@@ -279,12 +414,46 @@ def _get(get: Any) -> Any:
     return get if isinstance(get, str) else names
 
 
+def _sampling(tol: Any = None, points: Any = None, replicates: Any = None, seed: Any = 0) -> dict[str, Any]:
+    """The options of sampling, checked."""
+    from tensorprog.sampling.runtime.lattice import LATTICE_SIZES
+
+    if tol is not None and not (isinstance(tol, int | float) and tol > 0):
+        raise ValueError(f"tol is a positive standard error, as a part of the largest entry, not {tol!r}")
+    if points is not None and points not in LATTICE_SIZES:
+        raise ValueError(f"points is one of {', '.join(map(str, LATTICE_SIZES))}, not {points!r}")
+    if replicates is not None and (isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 2):
+        raise ValueError(f"replicates is a number of shifts, at least 2, not {replicates!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed is an integer, 0 or more, not {seed!r}")
+    return {"tol": tol, "points": points, "replicates": replicates or 8, "seed": seed}
+
+
+def _with_zero_errors(result: Any, get: Any):
+    """The kernels and standard errors of zero."""
+    import jax.numpy as jnp
+
+    from tensorprog.backend.kernel import _result_type
+
+    names = (get,) if isinstance(get, str) else tuple(get)
+    kernels = (result,) if isinstance(get, str) else tuple(result)
+    labels = (*names, *(f"{n}_stderr" for n in names))
+    return _result_type(labels)(*kernels, *(jnp.zeros_like(k) for k in kernels))
+
+
 def _tile(tile: Any) -> int | None:
     if tile is None:
         return None
     if isinstance(tile, bool) or not hasattr(tile, "__index__") or tile.__index__() < 1:
         raise ValueError(f"tile is a number of samples, at least 1, not {tile!r}")
     return tile.__index__()
+
+
+def _backend(backend: Any) -> str | None:
+    """The backend by its name, checked; "plain" for None too where TENSORPROG_BACKEND says so."""
+    if backend not in (None, "plain", "fused"):
+        raise ValueError(f"backend is 'plain', 'fused' or None, not {backend!r}")
+    return "plain" if backend is None and os.environ.get("TENSORPROG_BACKEND") == "plain" else backend
 
 
 def _dtype(dtype: Any):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,18 +50,25 @@ def write_atomically(path: str | os.PathLike[str], content: Content) -> None:
             with open(target, "wb") as file:
                 _write(file, content)
         else:
-            _replace(target, content)
+            with replacing(path) as temporary, open(temporary, "wb") as file:
+                _write(file, content)
     except OSError as error:
         raise OSError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
 
 
-def _replace(target: Path, content: Content) -> None:
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new, empty file in the directory of `path`, which takes its place where the block ends without an exception.
+
+    Raises OSError where there can be no such file. `path` must not be a device.
+    """
+    check_writable(path)
+    target = _target(path)
     temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
     # Not tempfile.mkstemp: its files are private (0600), and results should have the permissions of any new file.
-    file = open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")  # noqa: SIM115
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        with file:
-            _write(file, content)
+        yield temporary
         if target.exists():
             os.chmod(temporary, target.stat().st_mode & 0o777)
         os.replace(temporary, target)

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tensorprog.backend.memory import Footprint, available_memory
+from tensorprog.backend.memory import Footprint, available_memory, device_memory
 from tensorprog.backend.module import Module, build_module
+from tensorprog.backend.tiles import Tiling, pieces, tiling
 from tensorprog.errors import did_you_mean
 from tensorprog.program.ir import Program
 from tensorprog.theorem.recursion import Recursion
@@ -73,7 +74,13 @@ class Kernel:
 
     @cached_property
     def _run(self):
-        return jax.jit(self._namespace["run"])
+        run = self._namespace["run"]
+        return jax.jit(lambda x, params: run(x, self._constants if params is None else params))
+
+    @property
+    def _constants(self) -> dict[str, float]:
+        """The program's own parameters: constants of what is compiled where a call gives no others."""
+        return self._namespace["PARAMETERS"]
 
     @cached_property
     def _pair(self):
@@ -81,6 +88,7 @@ class Kernel:
 
     def _evaluate(self, x1, x2, left, right, same, params, names: tuple[str, ...], wrt: tuple[str, ...]):
         """The kernels of that name for one tile; one pass for both."""
+        params = self._constants if params is None else params
 
         def cross(move):
             moves = {p: move if p in wrt else 0.0 for p in self.module.trained}
@@ -113,7 +121,7 @@ class Kernel:
         names = (get,) if isinstance(get, str) else tuple(get)
         self._check_names(names)
         trained = self._trained(wrt)
-        values = self._values(params)
+        values = self._values(params) if params else None
         x1 = self._cast(x1)
         x2 = None if x2 is None else self._cast(x2)
         leaves = jax.tree.leaves((x1, x2, values))
@@ -189,67 +197,137 @@ class Kernel:
         return self._pair(x1, x2, left, right, same, values, names=names, wrt=trained)
 
     def _tiled(self, x1, x2, values, names, trained):
-        symmetric = x2 is None
-        other = x1 if symmetric else x2
+        other = x1 if x2 is None else x2
         n1, n2 = _samples(x1), _samples(other)
-        run_size, pair_size, out_size = self._sizes(x1, other)
-        copies = 2 if "ntk" in names else 1
-        itemsize = next(iter(x1.values())).dtype.itemsize if x1 else 8
-        total = n1 * n2 * out_size * itemsize * len(names)
+        tiles = self._tiling(x1, x2, names)
+        _, _, out_size = self._sizes(x1, other)
+        total = n1 * n2 * out_size * _itemsize(x1) * len(names)
         memory = available_memory()
         if total > memory:
             raise ValueError(
                 f"the result of {n1} × {n2} samples takes {_bytes(total)}, more than the {_bytes(memory)} of memory"
             )
+        if tiles.whole:
+            ((_, _, blocks),) = self._blocks(x1, x2, values, names, trained, tiles)
+            return blocks
+        results: list[np.ndarray] = []
+        for i, j, blocks in self._blocks(x1, x2, values, names, trained, tiles):
+            if not results:
+                results = [np.empty((n1, n2, *k.shape[2:]), k.dtype) for k in blocks]
+            for whole, block in zip(results, blocks, strict=True):
+                tiles.place(whole, np.asarray(block), i, j)
+        return tuple(jnp.asarray(r) for r in results)
+
+    def stream(
+        self,
+        create: Callable[[str, tuple[int, ...], np.dtype], Any],
+        x1: Arrays,
+        x2: Arrays | None = None,
+        get: Sequence[str] = KINDS,
+        params: Mapping[str, Any] | None = None,
+        wrt: str | Sequence[str] | None = None,
+    ) -> dict[str, bool]:
+        """Kernels as in a call, each tile put into the array that `create(name, shape, dtype)` gave for its kernel.
+
+        Such an array may be mapped from a file: no more than a few tiles are in memory at a time. Returns for each
+        kernel whether all entries are finite. Raises ValueError as a call does, except that the result may exceed the
+        memory.
+        """
+        names = tuple(get)
+        self._check_names(names)
+        trained, values = self._trained(wrt), self._values(params) if params else None
+        x1 = self._cast(x1)
+        x2 = None if x2 is None else self._cast(x2)
+        tiles = self._tiling(x1, x2, names)
+        results: list[Any] = []
+        finite = dict.fromkeys(names, True)
+        for i, j, blocks in self._blocks(x1, x2, values, names, trained, tiles):
+            if not results:
+                results = [
+                    create(name, (tiles.n1, tiles.n2, *k.shape[2:]), np.dtype(k.dtype))
+                    for name, k in zip(names, blocks, strict=True)
+                ]
+            for name, whole, block in zip(names, results, blocks, strict=True):
+                block = np.asarray(block)
+                finite[name] = finite[name] and bool(np.isfinite(block).all())
+                tiles.place(whole, block, i, j)
+        return finite
+
+    def _tiling(self, x1, x2, names) -> Tiling:
+        """How the pairs are cut. Raises ValueError where one pair does not fit into the memory."""
+        other = x1 if x2 is None else x2
+        run_size, pair_size, _ = self._sizes(x1, other)
+        itemsize = _itemsize(x1)
+        copies = 2 if "ntk" in names else 1
+        memory = device_memory()
         if pair_size * itemsize * copies > memory or run_size * itemsize > memory:
             raise ValueError(
                 f"one pair of these inputs takes {_bytes(max(pair_size * copies, run_size) * itemsize)} of tables, "
                 f"more than the {_bytes(memory)} of memory"
             )
-        tile = self.tile or max(1, int((TILE_BYTES / (pair_size * itemsize * copies)) ** 0.5))
-        t1, t2 = min(tile, n1), min(tile if self.tile or n1 >= tile else tile * tile // n1, n2)
-        left = self._runs(x1, values, run_size, itemsize)
-        right = left if symmetric else self._runs(other, values, run_size, itemsize)
-        if t1 == n1 and t2 == n2:
-            same = jnp.eye(n1, dtype=bool) if symmetric else self._same(x1, other)
-            result = self._pair(x1, other, left, right, same, values, names=names, wrt=trained)
-            self._report(1, 1)
-            return result
+        return tiling(
+            _samples(x1),
+            _samples(other),
+            x2 is None,
+            tile=self.tile,
+            table=self._largest(x1, other) * itemsize,
+            tables=pair_size * itemsize * copies,
+            cpu=jax.default_backend() == "cpu",
+            memory=memory,
+        )
+
+    def _blocks(self, x1, x2, values, names, trained, tiles: Tiling):
+        """(start in x1, start in x2, kernels) of one tile after another; the next is under way when one is given."""
+        symmetric = x2 is None
+        other = x1 if symmetric else x2
+        run_size, _, _ = self._sizes(x1, other)
+        held = (tiles.n1 + (0 if symmetric else tiles.n2)) * run_size * _itemsize(x1)
+        first: Callable[[int, int], Any]
+        second: Callable[[int, int], Any]
+        if held > device_memory() / 8:
+            # What the inputs determine one by one would take too much: it is computed again for every tile.
+            first, second = (lambda i, size, x=x: self._runs(_cut(x, i, size), values, run_size) for x in (x1, other))
+        else:
+            left = self._runs(x1, values, run_size)
+            right = left if symmetric else self._runs(other, values, run_size)
+            first, second = (lambda i, size, run=run: _cut(run, i, size) for run in (left, right))
+        under_way: tuple[int, int, Any] | None = None
+        done, total = 0, len(tiles.corners)
+        row, a, of_a = -1, None, None
+        for i, j in tiles.corners:
+            if i != row:
+                row, a, of_a = i, _cut(x1, i, tiles.rows), first(i, tiles.rows)
+            b, of_b = _cut(other, j, tiles.columns), second(j, tiles.columns)
+            blocks = self._block(a, b, of_a, of_b, (i, j), symmetric, values, names, trained)
+            if under_way is not None:
+                yield under_way
+                done += 1
+                self._report(done, total)
+            under_way = (i, j, blocks)
+        if under_way is not None:
+            yield under_way
+            self._report(total, total)
+
+    def _block(self, x1, x2, left, right, corner: tuple[int, int], symmetric: bool, values, names, trained):
+        """The kernels of one tile of pairs, which begins at `corner` in either batch, or in the one where symmetric."""
         if symmetric:
-            t1 = t2 = min(t1, t2)
-        rows, columns = _starts(n1, t1), _starts(n2, t2)
-        work = [(i, j) for i in rows for j in columns if not symmetric or j >= i]
-        same = None if symmetric else self._same
-        results: list[np.ndarray] | None = None
-        for done, (i, j) in enumerate(work):
-            a, b = _cut(x1, i, t1), _cut(other, j, t2)
-            if same is None:
-                equal = jnp.arange(i, i + t1)[:, None] == jnp.arange(j, j + t2)[None, :]
-            else:
-                equal = same(a, b)
-            blocks = self._pair(a, b, _cut(left, i, t1), _cut(right, j, t2), equal, values, names=names, wrt=trained)
-            if results is None:
-                results = [np.empty((n1, n2, *k.shape[2:]), k.dtype) for k in blocks]
-            for whole, block in zip(results, blocks, strict=True):
-                block = np.asarray(block)
-                whole[i : i + t1, j : j + t2] = block
-                if symmetric:
-                    whole[j : j + t2, i : i + t1] = _mirrored(block)
-            self._report(done + 1, len(work))
-        assert results is not None
-        return tuple(jnp.asarray(r) for r in results)
+            rows, columns = (i + jnp.arange(_samples(x)) for i, x in zip(corner, (x1, x2), strict=True))
+            same = rows[:, None] == columns[None, :]
+        else:
+            same = self._same(x1, x2)
+        return self._pair(x1, x2, left, right, same, values, names=names, wrt=trained)
 
     @cached_property
     def _same(self):
         return jax.jit(self._namespace["same_inputs"])
 
-    def _runs(self, x, values, run_size: int, itemsize: int):
+    def _runs(self, x, values, run_size: int):
         """`run` on all samples, in pieces that bound its memory."""
         n = _samples(x)
-        piece = max(1, min(n, int(TILE_BYTES / (run_size * itemsize))))
-        if piece == n:
+        size = max(1, min(n, int(TILE_BYTES / (run_size * _itemsize(x)))))
+        if size == n:
             return self._run(x, values)
-        parts = [self._run(_cut(x, i, min(piece, n - i)), values) for i in range(0, n, piece)]
+        parts = [self._run(_cut(x, i, number), values) for i, number in pieces(n, size)]
         return jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
 
     def _sizes(self, x1, x2) -> tuple[int, int, int]:
@@ -261,6 +339,11 @@ class Kernel:
         out = footprint.count([a.range for a in output.axes], first, second)
         return max(run, 1), max(footprint.entries("pair", first, second), 1), max(out, 1)
 
+    def _largest(self, x1, x2) -> int:
+        """Entries of the largest table that is in use at a time, for one pair."""
+        footprint = Footprint(self.program, self.module.footprint)
+        return max(footprint.largest("step", footprint.sizes_of(x1), footprint.sizes_of(x2)), 1)
+
     def _report(self, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(done, total)
@@ -270,20 +353,12 @@ def _samples(x: Arrays) -> int:
     return next(iter(x.values())).shape[0] if x else 1
 
 
-def _starts(n: int, tile: int) -> list[int]:
-    """Where tiles of equal size begin; the last may overlap the one before, so that one compilation serves all."""
-    return [min(i, n - tile) for i in range(0, n, tile)]
+def _itemsize(x: Arrays) -> int:
+    return next(iter(x.values())).dtype.itemsize if x else 8
 
 
 def _cut(tree, start: int, size: int):
     return jax.tree.map(lambda a: a[start : start + size], tree)
-
-
-def _mirrored(block: np.ndarray) -> np.ndarray:
-    """K(x2, x1) from K(x1, x2): samples and output axes change places."""
-    axes = (block.ndim - 2) // 2
-    left, right = range(2, 2 + axes), range(2 + axes, 2 + 2 * axes)
-    return block.transpose((1, 0, *right, *left))
 
 
 def _bytes(count: float) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import jax
 
 from tensorprog.program.affine import Affine, Range, evaluate_bound
 from tensorprog.program.ir import Program
@@ -12,11 +15,25 @@ from tensorprog.program.types import Data
 
 
 def available_memory() -> int:
-    """Physical memory of this machine, in bytes."""
+    """Memory of this machine, or of the container that this process is in, in bytes."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
-        return 8 * 2**30
+        physical = 8 * 2**30
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            physical = min(physical, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # no such limit, or "max"
+            continue
+    return physical
+
+
+def device_memory() -> int:
+    """Memory of the device that JAX computes on, in bytes."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return available_memory()
+    return (device.memory_stats() or {}).get("bytes_limit") or available_memory()
 
 
 class Footprint:
@@ -52,3 +69,7 @@ class Footprint:
     def entries(self, part: str, first: Mapping[str, int], second: Mapping[str, int]) -> int:
         """Entries of all arrays of `run` for one sample, or of `pair` for one pair."""
         return sum(self.count(ranges, first, second) for ranges in self.axes[part])
+
+    def largest(self, part: str, first: Mapping[str, int], second: Mapping[str, int]) -> int:
+        """Entries of the largest of these arrays."""
+        return max((self.count(ranges, first, second) for ranges in self.axes[part]), default=0)

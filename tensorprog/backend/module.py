@@ -14,8 +14,10 @@ import sympy
 
 from tensorprog import expectation, functions
 from tensorprog.backend.labelled import identifier
+from tensorprog.backend.passes import EXPECTATION, NO_BORDERS, ONE_SIDE, Notes
 from tensorprog.backend.schedule import schedule
 from tensorprog.backend.system import Access, SystemWriter
+from tensorprog.backend.trim import trimmed_tables, without_zero_borders
 from tensorprog.errors import ProgramError
 from tensorprog.expectation.source import HEADER
 from tensorprog.program.affine import Affine, Range
@@ -45,6 +47,7 @@ class Module:
     obstacle: why there is no NTK, or None.
     footprint: axes of the arrays that a "run" and a "pair" hold, for estimates of memory; of the latter, those that
         are in use at a "step", the histories of loops left out.
+    lowering: the choices that were made, a line for each.
     """
 
     source: str
@@ -52,6 +55,7 @@ class Module:
     trained: tuple[str, ...]
     obstacle: str | None
     footprint: Mapping[str, tuple[tuple[Range, ...], ...]]
+    lowering: tuple[str, ...] = ()
 
 
 class _Names:
@@ -111,6 +115,8 @@ class _Names:
     def law(self, node: ir.LawVariance) -> str:
         """The variable of a law: s_W in one copy of the parameters, s_W_12 between two that may differ."""
         name = f"s_{identifier(node.name)}" + ("_12" if node.moves else "")
+        while self.used_laws.get(name, node) != node:  # two members of one family, whose laws differ
+            name += "_"
         self.used_laws[name] = node
         return name
 
@@ -138,6 +144,7 @@ class _Definitions:
         self.plans: dict[tuple, object] = {}
         self.blocks: list[str] = []
         self.runtime: list[str] = []
+        self.notes = Notes()
 
     def _keep(self, key: tuple, make):
         if key not in self.plans:
@@ -145,7 +152,11 @@ class _Definitions:
             self.plans[key] = plan
             self.blocks += [b for b in plan.definitions if b not in self.blocks]
             self.runtime += [r for r in plan.runtime if r not in self.runtime]
+            self.notes.add(EXPECTATION, f"{plan.rule}, {plan.accuracy}")
         return self.plans[key]
+
+    def needs(self, *runtime: str) -> None:
+        self.runtime += [r for r in runtime if r not in self.runtime]
 
     def pair(self, node: ir.PairExpectation):
         """The plan, and for each side the symbols that its scalars have there."""
@@ -202,6 +213,10 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     program: Program = recursion.program  # type: ignore[assignment]
     _check_open(program)
     definitions = _Definitions()
+    trimmed = trimmed_tables(recursion)
+    if trimmed:
+        definitions.notes.add(NO_BORDERS, [t.key for t in trimmed])
+    recursion = without_zero_borders(recursion)
     handed = sorted(
         {
             r.key
@@ -212,6 +227,8 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
         },
         key=lambda k: (k.kind, k.families),
     )
+    if handed:
+        definitions.notes.add(ONE_SIDE, handed)
     runs, run_names, limits, run_footprint = _run_source(recursion, definitions, handed)
     pairs, pair_footprint, step_footprint = _pair_source(recursion, definitions, handed, run_names)
     obstacle = ntk_obstacle(recursion)
@@ -235,7 +252,8 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     source = "\n".join(lines) + "\n"
     while "\n\n\n\n" in source:
         source = source.replace("\n\n\n\n", "\n\n\n")
-    return Module(source, limits, trained, obstacle, {"run": run_footprint, "pair": pair_footprint, "step": step_footprint})
+    footprint = {"run": run_footprint, "pair": pair_footprint, "step": step_footprint}
+    return Module(source, limits, trained, obstacle, footprint, definitions.notes.lines())
 
 
 def ntk_obstacle(recursion: Recursion) -> str | None:

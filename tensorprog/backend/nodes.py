@@ -8,6 +8,7 @@ import sympy
 
 from tensorprog import functions
 from tensorprog.backend.labelled import Code, aligned, bound_source, combined, identifier, integer, transposed, union
+from tensorprog.backend.passes import WINDOWS
 from tensorprog.errors import ProgramError
 from tensorprog.program.affine import Affine, Range, at_most, bound_symbols, extent, map_bound
 from tensorprog.theorem import recursion as ir
@@ -90,6 +91,10 @@ class NodeWriter:
                 return self.single(node)
             case ir.JointExpectation():
                 return self.joint(node)
+            case ir.BatchnormExpectation():
+                return self.batchnorm(node)
+            case ir.BatchnormMean():
+                return self.batchnorm_mean(node)
         raise AssertionError(node)
 
     def number(self, value: sympy.Expr) -> Code:
@@ -323,6 +328,9 @@ class NodeWriter:
         self.order.remove(name)
 
     def sum(self, node: ir.Sum) -> Code:
+        left = self.system.without_totals(node)
+        if left is not node:
+            return self.node(left)
         window = self._window(node)
         if window is not None:
             return window
@@ -423,7 +431,7 @@ class NodeWriter:
                 whole.append(Affine.symbol(label))
         code = self.read(ir.Read(read.key, tuple(whole), read.side))
         self.arrays = saved
-        text = code.text
+        windows = []
         for r in node.ranges:
             m = moves[r.name]
             positions = tuple(code.dims.index(label) for _, label, _ in m)
@@ -435,11 +443,15 @@ class NodeWriter:
                 assert isinstance(axis.low, Affine)
                 starts.append(bound_source(map_bound(own.low, lambda a, s=shift, b=axis.low: a + s - b), self.symbol))
                 sizes.append(self.system.size(own))
-            text = (
-                f"window_sum({text}, {_source_tuple(positions)}, range({low}, {high} + 1), "
+            window = (
+                f"({_source_tuple(positions)}, range({low}, {high} + 1), "
                 f"{_source_tuple(starts)}, {_source_tuple(sizes)})"
             )
-        result = Code(text, code.dims)
+            windows.append((positions, window))
+        self.system.definitions.notes.add(WINDOWS, [read.key])
+        # The innermost axes first: the pass that is fused into later work then shifts by whole rows.
+        windows.sort(key=lambda p: max(p[0]), reverse=True)
+        result = Code(f"window_sums({code.text}, [{', '.join(w for _, w in windows)}])", code.dims)
         return combined("*", [*(self.node(f) for f in others), result], self.order) if others else result
 
     def _implied(self, c: Condition, read: ir.Read, axes) -> bool:
@@ -589,6 +601,90 @@ class NodeWriter:
             self._scalars(node.scalars_g, right, dims, node.g, set(node.ws)),
         )
         return _of_shape(text, dims)
+
+    def batchnorm(self, node: ir.BatchnormExpectation) -> Code:
+        """Tables of whole batches, of which the entries at the clause's indices are taken."""
+        self.system.definitions.needs("batchnorm")
+        rows, rows2, columns, columns2 = self._bind_all((*node.rows, *node.columns))
+        p, q, k = (self.node(x) for x in (node.p, node.q, node.k))
+        eps, other_eps = self.node(node.eps), self.node(node.other_eps)
+        phi, gamma = (f"({self.number(a).text}, {self.number(b).text})" for a, b in (node.phi, node.gamma))
+        inner = {rows, rows2, columns, columns2}
+        dims = tuple(d for d in union([p, q, k, eps, other_eps], self.order) if d not in inner)
+        cross = "n1" in self.order
+
+        def laid(code: Code, last: tuple[str, ...]) -> str:
+            return aligned(code, (*dims, *last), [*(d for d in self.order if d not in last), *last]).text
+
+        left, between = laid(p, (rows, rows2)), laid(k, (rows, columns))
+        if not cross and node.same == () and self._same_batch(node):
+            text = f"batchnorm_self({left}, {laid(eps, ())}, {phi}, {gamma})"
+        else:
+            right = laid(q, (columns, columns2))
+            if cross and node.same is not None:
+                mask = self.mask(node.same)
+                codes = [Code("same", ("n1", "n2")), *([] if mask is None else [Code(mask.wrapped(), mask.dims)])]
+                both = combined("&", codes, self.order)
+                between = f"equal_batches({between}, {left}, {laid(both, ())})"
+            text = f"batchnorm_pair({left}, {right}, {between}, {laid(eps, ())}, {laid(other_eps, ())}, {phi}, {gamma})"
+        self._unbind_all((rows, rows2, columns, columns2))
+        return self._at_places(text, dims, ((rows, node.rows[0], node.at), (columns, node.columns[0], node.other_at)))
+
+    def _same_batch(self, node: ir.BatchnormExpectation) -> bool:
+        """Whether both sides are one batch of one run."""
+        swap = {c.name: Affine.symbol(r.name) for r, c in zip(node.rows, node.columns, strict=True)}
+        return ir.substitute(node.q, swap) == node.p and node.eps == node.other_eps
+
+    def batchnorm_mean(self, node: ir.BatchnormMean) -> Code:
+        self.system.definitions.needs("batchnorm")
+        rows, rows2 = self._bind_all(node.rows)
+        p, eps = self.node(node.p), self.node(node.eps)
+        dims = tuple(d for d in union([p, eps], self.order) if d not in (rows, rows2))
+        order = [*(d for d in self.order if d not in (rows, rows2)), rows, rows2]
+        phi = f"({self.number(node.phi[0]).text}, {self.number(node.phi[1]).text})"
+        left = aligned(p, (*dims, rows, rows2), order).text
+        text = f"batchnorm_mean({left}, {aligned(eps, dims, self.order).text}, {phi})"
+        self._unbind_all((rows, rows2))
+        return self._at_places(text, dims, ((rows, node.rows[0], node.at),))
+
+    def _bind_all(self, ranges: Sequence[Range]) -> list[str]:
+        names = []
+        for r in ranges:
+            name, conditions = self._bind(r, ())
+            if conditions:
+                raise ProgramError(f"a batch over {r}, which depends on other indices, is not supported")
+            names.append(name)
+        return names
+
+    def _unbind_all(self, names: Sequence[str]) -> None:
+        for n in names:
+            self._unbind(n)
+
+    def _at_places(self, text: str, dims: tuple[str, ...], places) -> Code:
+        """The last dimensions of an array, each read at an index expression."""
+        found: list[str] = [*dims, *(name for name, _, _ in places)]
+        for name, r, at in places:
+            position = found.index(name)
+            axis = self.system.names.range_of(ir.Axis(r, 0, None), None)
+            kind, source, label, size = self._subscript(at, axis)
+            if kind == "int":
+                text = f"entry({text}, {position}, {source})"
+                del found[position]
+            elif kind == "slice" and source == ":":
+                found[position] = label[0]
+            elif kind in ("slice", "take"):
+                raise ProgramError(
+                    f"a part of the batch {r} is not supported: normalize over the indices that are read"
+                )
+            else:
+                text = f"gather({text}, {position}, {source})"
+                found[position : position + 1] = label
+        while len(set(found)) < len(found):
+            name = next(d for d in found if found.count(d) > 1)
+            a, b = [k for k, d in enumerate(found) if d == name][:2]
+            text = f"jnp.diagonal({text}, axis1={a}, axis2={b})"
+            found = [d for k, d in enumerate(found) if k not in (a, b)] + [name]
+        return Code(text, tuple(found))
 
 
 def _of_shape(text: str, dims: tuple[str, ...]) -> Code:

@@ -20,7 +20,21 @@ import networkx
 
 from tensorprog.errors import ProgramError
 from tensorprog.program.affine import Affine, Range, at_most, extent
-from tensorprog.theorem.recursion import Clause, Condition, Key, Node, Read, Reduce, Sum, Table, Where, parts
+from tensorprog.theorem.recursion import (
+    GRAM,
+    BatchnormExpectation,
+    BatchnormMean,
+    Clause,
+    Condition,
+    Key,
+    Node,
+    Read,
+    Reduce,
+    Sum,
+    Table,
+    Where,
+    parts,
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,57 @@ def schedule(tables: Sequence[Table], known: Mapping[str, int]) -> Schedule:
         for r, ranges, conditions in _reads(c.value, {x.name: x for x in c.binders}, c.conditions)
         if r.key in by_key
     ]
-    return _schedule(by_key, list(by_key), edges, {k: frozenset() for k in by_key}, known)
+    found = _schedule(by_key, list(by_key), edges, {k: frozenset() for k in by_key}, known)
+    return _with_grams_in_loops(found, by_key, edges, known)
+
+
+def _with_grams_in_loops(items: Schedule, tables: Mapping[Key, Table], edges: Sequence[_Edge], known) -> Schedule:
+    """Input Grams that only one loop reads, at its own step, are computed in that step.
+
+    So the table over all steps of both runs, the largest of a recurrent network, is never held, and each step works on
+    arrays that lie in one piece.
+    """
+    result: list[Whole | Loop | Recursive] = list(items)
+    for item in items:
+        if not isinstance(item, Whole) or item.key.kind != GRAM or item.key.stream != "cross":
+            continue
+        reads = [e for e in edges if e.source == item.key]
+        loops = [x for x in result if isinstance(x, Loop) and all(e.reader in x.axes for e in reads)]
+        if not reads or len(loops) != 1 or any(not isinstance(x, Whole) for x in loops[0].body):
+            continue
+        (loop,) = loops
+        axis = _stepped_axis(tables[item.key], loop, reads, known)
+        if axis is None:
+            continue
+        place = result.index(loop)
+        result[place] = Loop({**loop.axes, item.key: axis}, loop.step, {**loop.lags, item.key: 0}, (item, *loop.body))
+        result.remove(item)
+    return tuple(result)
+
+
+def _stepped_axis(gram: Table, loop: Loop, reads: Sequence[_Edge], known) -> int | None:
+    """The axis of a Gram along which it follows the loop, step by step and over the same range."""
+    if len(gram.clauses) != 1 or gram.clauses[0].conditions:
+        return None
+    (clause,) = gram.clauses
+    for axis, target in enumerate(clause.target):
+        own = [r for r in clause.binders if target == Affine.symbol(r.name)]
+        if not own:
+            continue
+
+        def follows(e: _Edge, axis=axis, own=own[0]) -> bool:
+            here = e.clause.target[loop.axes[e.reader]]
+            binder = [r for r in e.clause.binders if here == Affine.symbol(r.name)]
+            return (
+                len(binder) == 1
+                and e.read.indices[axis] == here
+                and sum(binder[0].name in i.symbols for i in e.read.indices) == 1
+                and (binder[0].low, binder[0].high) == (own.low, own.high)
+            )
+
+        if all(follows(e) for e in reads):
+            return axis
+    return None
 
 
 def _reads(node: Node, ranges: Mapping[str, Range], conditions: tuple[Condition, ...]):
@@ -95,6 +159,9 @@ def _reads(node: Node, ranges: Mapping[str, Range], conditions: tuple[Condition,
         return
     if isinstance(node, Reduce):
         ranges = {**ranges, node.range.name: node.range}
+    if isinstance(node, BatchnormExpectation | BatchnormMean):
+        inner = node.rows if isinstance(node, BatchnormMean) else (*node.rows, *node.columns)
+        ranges = {**ranges, **{r.name: r for r in inner}}
     for p in parts(node):
         yield from _reads(p, ranges, conditions)
 

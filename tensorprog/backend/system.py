@@ -10,11 +10,25 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import sympy
+
+from tensorprog.backend import passes
 from tensorprog.backend.labelled import Code, aligned, bound_source, identifier, integer, transposed
 from tensorprog.backend.nodes import NodeWriter
 from tensorprog.backend.schedule import Loop, Recursive, Schedule, Whole
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Bound, Range, at_most, extent, map_bound, maximum, minimum, shift
+from tensorprog.program.affine import (
+    Affine,
+    Bound,
+    Range,
+    at_most,
+    bound_symbols,
+    extent,
+    map_bound,
+    maximum,
+    minimum,
+    shift,
+)
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key, Table
 
@@ -75,6 +89,8 @@ class SystemWriter:
         self.traced: set[str] = set()
         self.loop_ranges: dict[str, Range] = {}
         self.footprint: list[tuple[Range, ...]] = []  # axes of every array that is written, for estimates of memory
+        self.steps_footprint: list[tuple[Range, ...]] = []  # the same, without the histories that loops leave behind
+        self.totals: dict[Key, int] = {}  # tables of which only the sum over this axis is kept
         self.entries: dict[Key, str] = {}  # functions that give the entries of tables one by one
         self.steps = 0
         self.count = 0
@@ -162,6 +178,12 @@ class SystemWriter:
             self.line("@functools.cache")
             self.line(f"def {self.entries[t.key]}({', '.join(arguments)}):")
             with self.block():
+                before = [
+                    f"{i} < {bound_source(a.range.low, self.symbol)}" for i, a in zip(arguments, t.axes, strict=True)
+                ]
+                if before:
+                    self.line(f"if {' or '.join(before)}:")
+                    self.line(f"    return jnp.zeros({self._shape(t, [])}, dtype)")
                 for clause in t.clauses:
                     self._entry_clause(t, clause, arguments)
                 self.line(f"return jnp.zeros({self._shape(t, [])}, dtype)")
@@ -237,6 +259,7 @@ class SystemWriter:
         """Write the assignment of a table (at fixed indices along the axes of loops)."""
         axes = [k for k in range(len(table.axes)) if k not in fixed]
         self.footprint.append(tuple(table.axes[k].range for k in axes))
+        self.steps_footprint.append(self.footprint[-1])
         name = self.names.table(table.key)
         feature = ("feature",) if table.key.kind == ir.DATA else ()
         pieces: list[tuple[str, Code, bool]] = []
@@ -523,7 +546,10 @@ class SystemWriter:
         r = Range(symbol, low, high)
         carried = [(t.key, lag) for t in main for lag in range(1, (loop.lags[t.key] or 0) + 1)]
         keep = {t.key: self._keep(loop, t.key, last) for t in main}
-        stacked = [t.key for t in main if keep[t.key] == "all"]
+        summed = {
+            t.key for t in main if keep[t.key] == "all" and self._only_summed(loop, t, values[t.key], first, last)
+        }
+        stacked = [t.key for t in main if keep[t.key] == "all" and t.key not in summed]
         kept = [
             t.key for t in main if keep[t.key] == "last" and not loop.lags[t.key] and self._is_read_outside(loop, t.key)
         ]
@@ -533,12 +559,20 @@ class SystemWriter:
             name += "_within" * len(self.active)  # the outer loop's name stays in sight
             lag_names[key, lag] = Access(name, slice_dims[key])
             inits.append(self._value_at(values[key], first - lag * loop.step, key, slice_dims))
-        for key in kept:
+        for key in (*kept, *self._in_order(summed)):
             inits.append(f"jnp.zeros({self._slice_shape(key, slice_dims)}, dtype)")
+        notes = self.definitions.notes
+        notes.add(passes.SCAN, (t.key for t in main if t.key.kind != ir.GRAM))
+        if summed:
+            notes.add(passes.SUM_IN_LOOP, self._in_order(summed))
+        if any(t.key.kind == ir.GRAM for t in main):
+            notes.add(passes.GRAM_IN_LOOP, (t.key for t in main if t.key.kind == ir.GRAM))
         outer_traced, outer_integers = set(self.traced), dict(self.integers)
         self.line(f"def {step}(carry, {identifier(symbol)}):")
         with self.block():
             names = [lag_names[c].name for c in carried] + [f"_{self.names.table(k)}" for k in kept]
+            totals = {k: f"{self.names.table(k)}_total" for k in self._in_order(summed)}
+            names += totals.values()
             if names:
                 self.line(f"{', '.join(names)}{',' if len(names) == 1 else ''} = carry")
             self.integers[symbol] = identifier(symbol)
@@ -548,6 +582,7 @@ class SystemWriter:
             del self.loop_ranges[symbol]
             carry = [result[k].name if lag == 1 else lag_names[k, lag - 1].name for k, lag in carried]
             carry += [result[k].name for k in kept]
+            carry += [f"{total} + {result[k].name}" for k, total in totals.items()]
             ys = [result[k].name for k in stacked]
             self.line(f"return {_tuple(carry)}, {_tuple(ys)}")
         self.traced, self.integers = outer_traced, outer_integers
@@ -557,7 +592,12 @@ class SystemWriter:
         self.line(f"{carry_name}, {ys_name} = lax.scan({step}, {_tuple(inits)}, {steps})")
         for t in tables:
             key = t.key
-            if key in stacked:
+            if key in summed:
+                position = len(carried) + len(kept) + list(totals).index(key)
+                self.line(f"{totals[key]} = {carry_name}[{position}]")
+                self.access[key] = Access(totals[key], slice_dims[key], {loop.axes[key]: first})
+                self.totals[key] = loop.axes[key]
+            elif key in stacked:
                 ys = f"{ys_name}[{stacked.index(key)}]"
                 self._assemble(loop, t, values[key], first, ys, slice_dims)
             elif (key, 1) in carried or key in kept:
@@ -566,6 +606,61 @@ class SystemWriter:
                 self.line(f"{name} = {carry_name}[{position}]")
                 self.current[key] = Access(name, slice_dims[key], {loop.axes[key]: _affine(last)})
                 self._publish(key)
+
+    def _in_order(self, keys: set[Key]) -> list[Key]:
+        return [k for k in self.tables if k in keys]
+
+    def _only_summed(self, loop: Loop, table: Table, values, first: Affine, last: Bound) -> bool:
+        """Whether all that is read of a table after its loop is its sum over the loop's index: no history is kept.
+
+        The sum must run over just the steps of the scan; what was written out before them must be zero.
+        """
+        key, axis = table.key, loop.axes[table.key]
+        if self.active or self.external.get(key) or loop.step != 1 or any(access for _, access in values):
+            return False
+        for reader in self.tables.values():
+            if reader.key in loop.axes:
+                continue
+            for c in reader.clauses:
+                read = sum(r.key == key for r in ir.reads(c.value))
+                inside = sum(
+                    self._sums_steps(node, key, axis, first, last)
+                    for node in ir.walk(c.value)
+                    if isinstance(node, ir.Sum)
+                )
+                if read != inside:
+                    return False
+        return True
+
+    def _sums_steps(self, node: ir.Sum, key: Key, axis: int, first: Affine, last: Bound) -> bool:
+        """Whether a sum over an index, among others, reads a table at it, and depends on it nowhere else."""
+        factors = node.body.factors if isinstance(node.body, ir.Product) else (node.body,)
+        reads = [f for f in factors if isinstance(f, ir.Read) and f.key == key]
+        if len(reads) != 1 or sum(r.key == key for r in ir.reads(node.body)) != 1:
+            return False
+        (read,) = reads
+        ranges = [r for r in node.ranges if read.indices[axis] == Affine.symbol(r.name)]
+        if not ranges:
+            return False
+        (over,) = ranges
+        if self.settle(over.low) != self.settle(first) or self.settle(over.high) != self.settle(last):
+            return False
+        rest = replace(node, ranges=tuple(r for r in node.ranges if r is not over), body=ir.Constant(sympy.Integer(1)))
+        bounds = [b for r in rest.ranges for b in (r.low, r.high)]
+        elsewhere = {s for c in node.conditions for s in c.expression.symbols}
+        elsewhere |= {s for b in bounds for s in bound_symbols(b)}
+        elsewhere |= {s for k, e in enumerate(read.indices) if k != axis for s in e.symbols}
+        others = [f for f in factors if f is not read]
+        return over.name not in elsewhere and not any(_mentions(f, over.name) for f in others)
+
+    def without_totals(self, node: ir.Sum) -> ir.Node:
+        """A sum without the indices over which the tables that it reads were summed already, in their loops."""
+        for r in ir.reads(node.body):
+            if r.key in self.totals and r.side is None:
+                ranges = tuple(x for x in node.ranges if Affine.symbol(x.name) != r.indices[self.totals[r.key]])
+                if len(ranges) < len(node.ranges):
+                    return replace(node, ranges=ranges) if ranges else node.body
+        return node
 
     def _is_read_outside(self, loop: Loop, key: Key) -> bool:
         if self.external.get(key):
@@ -799,3 +894,17 @@ def _index_names(clause: Clause) -> set[str]:
         if isinstance(node, ir.Reduce):
             names.add(node.range.name)
     return names
+
+
+def _mentions(node: ir.Node, name: str) -> bool:
+    """Whether a node depends on an index."""
+    for x in ir.walk(node):
+        if isinstance(x, ir.Read) and any(name in e.symbols for e in x.indices):
+            return True
+        if isinstance(x, ir.Constant) and any(s.name == name for s in x.value.free_symbols):
+            return True
+        if isinstance(x, ir.LawVariance) and any(s.name == name for s in x.scale.free_symbols):
+            return True
+        if not isinstance(x, ir.Read | ir.Constant | ir.LawVariance | ir.Product | ir.Add):
+            return True  # what else may depend on it is not looked into
+    return False

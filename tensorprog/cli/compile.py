@@ -15,6 +15,7 @@ from tensorprog.cli.common import (
     load_program,
     read_data,
 )
+from tensorprog.errors import ProgramError
 
 KINDS = {
     "core": "the program in its five instructions, with a type on every line",
@@ -77,10 +78,21 @@ def _printed(program, kind: str) -> str:
     if kind == "recursion":
         from tensorprog.theorem.print_recursion import print_recursion
 
-        return print_recursion(program.recursion)
+        return print_recursion(program.recursion) + _lowering(program.recursion)
     from tensorprog.lowering import module_source
 
     return module_source(program.recursion)
+
+
+def _lowering(recursion) -> str:
+    """The choices on the way from the recursion to a kernel; nothing where a parameter has no value yet."""
+    from tensorprog.lowering import compiled
+
+    try:
+        lines = compiled(recursion).module.lowering
+    except ProgramError:
+        return ""
+    return "\nlowering\n" + "".join(f"    {line}\n" for line in lines) if lines else ""
 
 
 def _traced(program, arguments: argparse.Namespace) -> str | bytes:

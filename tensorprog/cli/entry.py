@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from tensorprog import __version__
-from tensorprog.cli import check, compile, derive, listing, plot, run
+from tensorprog.cli import check, compile, derive, listing, plot, run, verify
 from tensorprog.cli.common import UsageError
 from tensorprog.errors import ProgramError
 
 DONE, WRONG, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-_VERBS = (listing, check, derive, compile, run, plot)
+_VERBS = (listing, check, derive, compile, run, verify, plot)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,10 +7,11 @@ from typing import Any
 
 
 class Progress:
-    """A bar over tiles, called with (done, total); it appears when the work takes long, later where nobody watches."""
+    """A bar over units, called with (done, total); it appears when the work takes long, later where nobody watches."""
 
-    def __init__(self, title: str):
+    def __init__(self, title: str, unit: str = "tile"):
         self.title = title
+        self.unit = unit
         self.bar: Any = None
 
     def __enter__(self) -> Progress:
@@ -24,7 +25,7 @@ class Progress:
             self.bar = tqdm(
                 total=total,
                 desc=self.title,
-                unit="tile",
+                unit=self.unit,
                 file=sys.stderr,
                 delay=0.5 if watched else 10,
                 mininterval=0.1 if watched else 10,

@@ -43,6 +43,13 @@ def add(verbs) -> None:
     add_output(parser, "the result as K.npz with the keys nngp and ntk, or one kernel as K.npy; without it, a summary")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="default: float64")
     parser.add_argument("--tile", metavar="N", type=_tile, help="samples of x1 and x2 to be handled at once")
+    parser.add_argument(
+        "--tol",
+        metavar="E",
+        type=_tolerance,
+        help="for kernels that are sampled: the standard error to reach, as a part of the largest entry",
+    )
+    parser.add_argument("--seed", metavar="S", type=_seed, default=0, help="of what is sampled (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -59,14 +66,18 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         if _is_single(arguments.output) and len(get) > 1:
             raise UsageError(f"{arguments.output} holds one kernel: say which with --get, or write a .npz file")
-        results = _kernels(program, get, arguments)
+        saved = arguments.output if arguments.output is not None and not is_device(arguments.output) else None
+        results = _kernels(program, get, arguments, saved)
+        if saved is not None:
+            return
         if arguments.output is None:
             _show_kernels(results)
     if arguments.output is not None:
         _write(arguments.output, results)
 
 
-def _kernels(program, get: tuple[str, ...], arguments: argparse.Namespace) -> dict[str, Any]:
+def _kernels(program, get: tuple[str, ...], arguments: argparse.Namespace, saved: str | None) -> dict[str, Any]:
+    """The kernels; where they go to a file, they are written tile by tile, and nothing is returned."""
     import numpy as np
 
     from tensorprog.cli.progress import Progress
@@ -75,17 +86,23 @@ def _kernels(program, get: tuple[str, ...], arguments: argparse.Namespace) -> di
         names = ", ".join(f.name for f in program.ir.inputs)
         raise UsageError(f"--x1 is needed: the program {program.name} reads {names}" if names else "--x1 is needed")
     x1, x2 = read_data(program, arguments.x1, "--x1"), read_data(program, arguments.x2, "--x2")
+    results: dict[str, Any] = {}
     try:
         with Progress("kernel") as progress:
-            kernel = program.kernel(tile=arguments.tile, dtype=arguments.dtype, progress=progress)
-            computed = kernel(x1, x2, get)
-            results = {name: np.asarray(value) for name, value in computed._asdict().items()}
+            sampling = {"tol": arguments.tol, "seed": arguments.seed} if program.sampled else {}
+            kernel = program.kernel(tile=arguments.tile, dtype=arguments.dtype, progress=progress, **sampling)
+            if saved is not None:
+                finite = kernel.save(saved, x1, x2, get)
+            else:
+                computed = kernel(x1, x2, get, return_stderr=program.sampled)
+                results = {name: np.asarray(value) for name, value in computed._asdict().items()}
+                finite = {name: bool(np.isfinite(value).all()) for name, value in results.items()}
     except ProgramError as error:
         if arguments.get is None and error is program.ntk_error:
             error.hint = "--get nngp computes the other kernel"
         raise
-    for name, value in results.items():
-        if not np.isfinite(value).all():
+    for name, all_finite in finite.items():
+        if not all_finite:
             print(f"tpc run: warning: {name} has entries that are not finite", file=sys.stderr)
     return results
 
@@ -113,6 +130,22 @@ def _tile(text: str) -> int:
     if tile < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of samples, at least 1")
     return tile
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer, 0 or more")
+    return int(text)
 
 
 # ---------------------------------------------------------------- results
@@ -143,7 +176,11 @@ def _show_kernels(results: Mapping[str, Any]) -> None:
     from tensorprog.plots import block_matrix
 
     for name, value in results.items():
-        print(f"{name}: shape {value.shape}, {value.dtype}, from {value.min():.6g} to {value.max():.6g}")
+        if name.endswith("_stderr"):
+            continue
+        error = results.get(f"{name}_stderr")
+        sampled = "" if error is None else f", standard errors up to {error.max():.2g}"
+        print(f"{name}: shape {value.shape}, {value.dtype}, from {value.min():.6g} to {value.max():.6g}{sampled}")
         matrix = block_matrix(value).values
         if max(matrix.shape) <= MOST_SHOWN:
             print(_matrix(matrix))

@@ -24,14 +24,14 @@ def print_recursion(recursion: ir.Recursion) -> str:
     for table in recursion.tables.values():
         lines += [*_table(table), ""]
     if recursion.output is not None:
-        lines.append(f"kernel: {_key(recursion.output)}")
-    lines += [f"limit: {_key(key)}" for key in recursion.limits]
+        lines.append(f"kernel: {key_text(recursion.output)}")
+    lines += [f"limit: {key_text(key)}" for key in recursion.limits]
     return "\n".join(lines) + "\n"
 
 
 def _table(table: ir.Table) -> Iterator[str]:
     axes = ", ".join(_axis(a) for a in table.axes)
-    yield f"{_key(table.key)}{f' over {axes}' if axes else ''}"
+    yield f"{key_text(table.key)}{f' over {axes}' if axes else ''}"
     for c in table.clauses:
         target = f"[{', '.join(map(str, c.target))}]"
         loops = f" for {', '.join(map(str, c.binders))}" if c.binders else ""
@@ -48,7 +48,7 @@ def _axis(a: ir.Axis) -> str:
     return f"{a.range} (diagonal{other})"
 
 
-def _key(key: ir.Key) -> str:
+def key_text(key: ir.Key) -> str:
     left, *right = key.families
     families = ", ".join([left, *(f"{name}'" for name in right)])
     return f"{key.kind}[{key.stream}]({families})"
@@ -72,7 +72,7 @@ def _node(node: ir.Node) -> tuple[int, str]:
             moved = f", tangent {text(tangent) if tangent is not None else 'none'}" if moves else ""
             return _ATOM, f"law({name}: {text(scale)}{moved})"
         case ir.Read(key, indices, side):
-            return _ATOM, f"{_key(key)}[{', '.join(map(str, indices))}]{f'@{side}' if side else ''}"
+            return _ATOM, f"{key_text(key)}[{', '.join(map(str, indices))}]{f'@{side}' if side else ''}"
         case ir.Gram(names, left, right, sides, feature):
             pair = (_member(n, i, s) for n, i, s in zip(names, (left, right), sides, strict=True))
             return _ATOM, f"<{', '.join(pair)}>/{feature}"
@@ -98,6 +98,13 @@ def _node(node: ir.Node) -> tuple[int, str]:
             return _ATOM, f"expect({node.z}: {text(node.f)}; {', '.join(given)}{_arguments(node.scalars)})"
         case ir.JointExpectation():
             return _ATOM, _joint(node)
+        case ir.Sampled():
+            return _ATOM, _sampled(node)
+        case ir.BatchnormExpectation():
+            return _ATOM, _batchnorm(node)
+        case ir.BatchnormMean():
+            given = [_block("p", node.rows, node.p), f"eps = {_text(node.eps, _SUM)}"]
+            return _ATOM, f"batchnorm([{node.at}]: {_slopes(node.phi)}; {', '.join(given)}; {_ranges(node.rows)})"
     # A node of a later version: its name and what it holds, rather than nothing.
     inner = ", ".join(_text(p, _SUM) for p in ir.parts(node))
     return _ATOM, f"{type(node).__name__}({inner})"
@@ -111,9 +118,8 @@ def _member(name: str, indices, side: str | None) -> str:
 def _pair(node: ir.PairExpectation) -> str:
     given = [f"{name} = {_text(value, _SUM)}" for name, value in (("k", node.k), ("p", node.p), ("q", node.q))]
     given += [*_mean("mu", node.mu), *_mean("nu", node.nu)]
-    same = "" if node.same is None else f"; same{f' where {_conditions(node.same)}' if node.same else ''}"
     scalars = _arguments((*node.scalars_f, *node.scalars_g))
-    return f"expect({node.z}, {node.w}: {text(node.f)} | {text(node.g)}; {', '.join(given)}{scalars}{same})"
+    return f"expect({node.z}, {node.w}: {text(node.f)} | {text(node.g)}; {', '.join(given)}{scalars}{_same(node.same)})"
 
 
 def _joint(node: ir.JointExpectation) -> str:
@@ -125,6 +131,50 @@ def _joint(node: ir.JointExpectation) -> str:
         f"expect({left} | {right}: {text(node.f)} | {text(node.g)}; covariance = [{covariance}], "
         f"means = [{means}]{scalars})"
     )
+
+
+def _sampled(node: ir.Sampled) -> str:
+    members = [_member(*node.left, None)]
+    if node.right is not None:
+        name, indices = node.right
+        members.append(_member(f"{name}'", indices, None))
+    functions = ", ".join(f"({', '.join(map(str, symbols))}) -> {text(f)}" for f, symbols in node.functions)
+    tables = ", ".join(map(key_text, node.tables))
+    moved = "; moved" if node.moved else ""
+    return f"sample({' | '.join(members)}: {functions or 'linear'}; {tables}{moved})"
+
+
+def _batchnorm(node: ir.BatchnormExpectation) -> str:
+    given = [
+        _block("k", (node.rows[0], node.columns[0]), node.k),
+        _block("p", node.rows, node.p),
+        _block("q", node.columns, node.q),
+        f"eps = ({_text(node.eps, _SUM)}, {_text(node.other_eps, _SUM)})",
+    ]
+    if node.moved is not None:
+        given.append(_block("moved", (node.rows[0], node.columns[0]), node.moved))
+    slopes = f"{_slopes(node.phi)} | {_slopes(node.gamma)}"
+    ranges = _ranges((*node.rows, *node.columns))
+    return f"batchnorm([{node.at}], [{node.other_at}]: {slopes}; {', '.join(given)}; {ranges}{_same(node.same)})"
+
+
+def _block(name: str, places, value: ir.Node) -> str:
+    return f"{name}[{', '.join(r.name for r in places)}] = {_text(value, _SUM)}"
+
+
+def _ranges(ranges) -> str:
+    return ", ".join(map(str, ranges))
+
+
+def _slopes(slopes) -> str:
+    """α u + β |u|."""
+    return f"{text(slopes[0])} u + {text(slopes[1])} |u|"
+
+
+def _same(conditions) -> str:
+    if conditions is None:
+        return ""
+    return f"; same{f' where {_conditions(conditions)}' if conditions else ''}"
 
 
 def _mean(name: str, value: ir.Node | None) -> list[str]:

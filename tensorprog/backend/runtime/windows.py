@@ -1,12 +1,23 @@
 """Reading tables at shifted indices, zero outside."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 
 def take(x, axis, start, size):
     """Entries start, ..., start + size - 1 of x along an axis (int) or several (tuples of equal length); 0 outside."""
     axes, starts, sizes = ((axis,), (start,), (size,)) if isinstance(axis, int) else (axis, start, size)
+    x, widths = _cut(x, axes, starts, sizes)
+    return jnp.pad(x, widths) if any(w != (0, 0) for w in widths) else x
+
+
+def _cut(x, axes, starts, sizes):
+    """What x has of entries start, ..., start + size - 1 along each axis, and how many zeros belong around it."""
     widths = [(0, 0)] * x.ndim
     slices = [slice(None)] * x.ndim
     for a, first, length in zip(axes, starts, sizes, strict=True):
@@ -15,8 +26,7 @@ def take(x, axis, start, size):
         slices[a] = slice(low, high)
         before = min(max(-first, 0), length)
         widths[a] = (before, length - (high - low) - before)
-    x = x[tuple(slices)]
-    return jnp.pad(x, widths) if any(w != (0, 0) for w in widths) else x
+    return x[tuple(slices)], widths
 
 
 def entry(x, axis, index):
@@ -38,27 +48,85 @@ def gather(x, axis, indices):
     return jnp.where(jnp.reshape(inside, shape), value, 0)
 
 
-def window_sum(x, axes, offsets, starts, sizes):
-    """Sum of x shifted by each offset along all of `axes` at once, zero outside.
+def window_sums(x, passes):
+    """Sums of x over windows, zero outside, one pass after another: `passes` lists (axes, offsets, starts, sizes).
 
-    Entry (i, j, ...) of the result is the sum over o of x[i + start_i + o, j + start_j + o, ...]. The barrier keeps
-    the compiler from computing the sum again for every use of its entries.
+    A pass shifts along all of its axes at once: entry (i, j, ...) is the sum over o of x[i + start_i + o, j + start_j +
+    o, ...]. Each pass but the last is written to memory, with the zeros around it that the next one reads: a window
+    along one axis by `reduce_window`, others by slices of the padded array. The slices of the last pass are read by
+    the pointwise work after it, which saves a pass through memory.
     """
-    total = sum(take(x, axes, [s + o for s in starts], sizes) for o in offsets)
-    return lax.optimization_barrier(total)
+    passes = [(axes, min(offsets), max(offsets), starts, sizes) for axes, offsets, starts, sizes in passes]
+    for number, (axes, low, high, starts, sizes) in enumerate(passes):
+        later = passes[number + 1 :]
+        if len(axes) == 1 and later:
+            window = [1] * x.ndim
+            window[axes[0]] = high - low + 1
+            ahead = [(axes, low, high, starts, sizes), *later]
+            x, widths = _cut(
+                x,
+                [a for p in ahead for a in p[0]],
+                [s + p[1] for p in ahead for s in p[3]],
+                [n + p[2] - p[1] for p in ahead for n in p[4]],
+            )
+            x = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, (1,) * x.ndim, widths)
+            # The zeros around it are there: later windows begin at them.
+            passes[number + 1 :] = [(a, lo, hi, tuple(-lo for _ in s), n) for a, lo, hi, s, n in later]
+            continue
+        x = take(x, axes, [s + low for s in starts], [n + high - low for n in sizes])
+        x = sum(_shifted(x, axes, o, sizes) for o in range(high - low + 1))
+    return x
+
+
+def _shifted(x, axes, start, sizes):
+    """Entries start, ..., start + size - 1 along each of the axes."""
+    slices = [slice(None)] * x.ndim
+    for a, size in zip(axes, sizes, strict=True):
+        slices[a] = slice(start, start + size)
+    return x[tuple(slices)]
 
 
 def placed(shape, dtype, pieces):
-    """Zeros of that shape with arrays put in: pieces of (slices, array), which do not overlap."""
-    result = jnp.zeros(shape, dtype)
+    """Zeros of that shape with arrays put in: pieces of (indices and slices, array), which do not overlap."""
+    result = None
     for where, value in pieces:
-        result = result.at[where].add(value)
-    return result
+        starts, sizes, strides = [], [], []
+        for index, size in zip(where, shape, strict=True):
+            index = index if isinstance(index, slice) else slice(index, index + 1)
+            low, high, stride = index.indices(size)
+            starts.append(low)
+            sizes.append(high - low)
+            strides.append(stride)
+        if any(stride != 1 for stride in strides):
+            result = (jnp.zeros(shape, dtype) if result is None else result).at[where].add(value)
+            continue
+        value = jnp.broadcast_to(jnp.asarray(value, dtype).reshape(_with_axes(where, value)), sizes)
+        if result is None:
+            widths = [(a, n - a - b) for a, b, n in zip(starts, sizes, shape, strict=True)]
+            result = jnp.pad(value, widths)
+        else:
+            result = lax.dynamic_update_slice(result, value, starts)
+    return jnp.zeros(shape, dtype) if result is None else result
 
 
+def _with_axes(where, value):
+    """The shape of a value with an axis of length 1 for each single index, and for axes that it lacks in front."""
+    sizes = list(jnp.shape(value))
+    shape = [sizes.pop() if isinstance(index, slice) and sizes else 1 for index in reversed(where)]
+    return shape[::-1]
+
+
+@jax.custom_jvp
 def equal_where(k, p, same):
     """k with p in its place where `same` holds: equal inputs have correlation 1, and no rounding may spoil that.
 
     The derivative stays that of k.
     """
-    return k + lax.stop_gradient(jnp.where(same, p - k, 0))
+    return jnp.where(same, p, k)
+
+
+@partial(equal_where.defjvp, symbolic_zeros=True)
+def _equal_where_jvp(primals, tangents):
+    value = equal_where(*primals)
+    dk = tangents[0]
+    return value, jnp.zeros_like(value) if type(dk) is SymbolicZero else jnp.broadcast_to(dk, value.shape)

@@ -1,23 +1,26 @@
 """Dual functions of relu, abs, step and sign: arc-cosine kernels (Cho & Saul 2009)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
-from .shapes import correlation, reciprocal
-
-# arccos(x)/sqrt(1 - x) on [0, 1], to 3e-8
-ARCCOS = (1.57079630, -0.21459849, 0.08897410, -0.05014503, 0.03080825, -0.01696547, 0.00658089, -0.00123700)
+from .arcsine import positive_arcsin
+from .shapes import correlation, deviation, inverse_deviation, reciprocal
 
 
-def arcsin(c):
-    """arcsin; in float32 by a polynomial (Abramowitz & Stegun 4.4.46), several times faster than the library's."""
-    if c.dtype == jnp.float64:
-        return jnp.arcsin(c)
-    x = jnp.abs(c)
-    polynomial = jnp.full_like(x, ARCCOS[-1])
-    for coefficient in ARCCOS[-2::-1]:
-        polynomial = polynomial * x + coefficient
-    return jnp.sign(c) * (0.5 * jnp.pi - jnp.sqrt(1 - x) * polynomial)
+def _angle(k, p, q):
+    """(arcsin |c|, sqrt(1 - c²)) at the correlation c = k/sqrt(pq); (0, 1) where a variance vanishes.
+
+    Like `correlation`, it takes |c| within a few roundings of 1 for 1: equal inputs have correlation 1 exactly, where
+    all that is singular in 1 - c² takes its limit. The same source for values and derivatives of all duals makes the
+    compiler compute it once.
+    """
+    x = jnp.abs(k) * inverse_deviation(p) * inverse_deviation(q)
+    gap = 1 - x
+    gap = jnp.where(gap < 4 * float(jnp.finfo(gap.dtype).eps), 0, gap)
+    return positive_arcsin(x, gap), jnp.sqrt(gap * (2 - gap))
 
 
 @jax.custom_jvp
@@ -26,39 +29,55 @@ def sign_dual(k, p, q):
 
     Its derivative is infinite at c = +-1, and taken as 0 there: right where c stays +-1, as on a kernel's diagonal.
     """
-    return (2 / jnp.pi) * arcsin(correlation(k, p, q))
+    angle = _angle(k, p, q)[0]
+    return (2 / jnp.pi) * jnp.where(k < 0, -angle, angle)
 
 
-@sign_dual.defjvp
+@partial(sign_dual.defjvp, symbolic_zeros=True)
 def _sign_dual_jvp(primals, tangents):
     k, p, q = primals
     dk, dp, dq = tangents
     c = correlation(k, p, q)
-    dc = dk * reciprocal(jnp.sqrt(p)) * reciprocal(jnp.sqrt(q)) - 0.5 * c * (dp * reciprocal(p) + dq * reciprocal(q))
-    return sign_dual(k, p, q), (2 / jnp.pi) * reciprocal(jnp.sqrt((1 - c) * (1 + c))) * dc
+    terms = [jnp.zeros_like(c)]
+    if type(dk) is not SymbolicZero:
+        terms.append(dk * inverse_deviation(p) * inverse_deviation(q))
+    for variance, moved in ((p, dp), (q, dq)):
+        if type(moved) is not SymbolicZero:
+            terms.append(-0.5 * c * moved * reciprocal(variance))
+    slope = (2 / jnp.pi) * reciprocal(jnp.sqrt((1 - c) * (1 + c)))
+    return sign_dual(k, p, q), slope * sum(terms[1:], terms[0])
+
+
+def abs_dual(k, p, q):
+    """E |z| |w|; of one variance with itself, E z² = p, which needs no arcsine."""
+    return p if k is p and p is q else _abs_dual(k, p, q)
 
 
 @jax.custom_jvp
-def abs_dual(k, p, q):
+def _abs_dual(k, p, q):
     """E |z| |w| = (2/pi)·sqrt(pq)·(sqrt(1 - c²) + c·asin(c)).
 
     d/dk = E sign(z) sign(w), where c counts as 0 if a variance vanishes; d/dp = sqrt(q(1 - c²)/p)/pi, taken as 0 at p
-    = 0.
+    = 0. Value and d/dk share one arcsine.
     """
-    c = correlation(k, p, q)
-    root = jnp.sqrt((1 - c) * (1 + c))
-    return (2 / jnp.pi) * jnp.sqrt(p) * jnp.sqrt(q) * (root + c * arcsin(c))
+    angle, root = _angle(k, p, q)
+    return (2 / jnp.pi) * (jnp.abs(k) * angle + deviation(p) * deviation(q) * root)
 
 
-@abs_dual.defjvp
+@partial(_abs_dual.defjvp, symbolic_zeros=True)
 def _abs_dual_jvp(primals, tangents):
+    # What does not move costs nothing: on the cross stream of an NTK the variances stand still.
     k, p, q = primals
     dk, dp, dq = tangents
-    c = correlation(k, p, q)
-    root = jnp.sqrt((1 - c) * (1 + c))
-    by_p = root * jnp.sqrt(q) * reciprocal(jnp.sqrt(p)) / jnp.pi
-    by_q = root * jnp.sqrt(p) * reciprocal(jnp.sqrt(q)) / jnp.pi
-    return abs_dual(k, p, q), sign_dual(k, p, q) * dk + by_p * dp + by_q * dq
+    value = abs_dual(k, p, q)
+    terms = []
+    if type(dk) is not SymbolicZero:
+        terms.append(sign_dual(k, p, q) * dk)
+    for variance, other, moved in ((p, q, dp), (q, p, dq)):
+        if type(moved) is not SymbolicZero:
+            root = _angle(k, p, q)[1]
+            terms.append(root * deviation(other) * inverse_deviation(variance) / jnp.pi * moved)
+    return value, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(value)
 
 
 def relu_dual(k, p, q):

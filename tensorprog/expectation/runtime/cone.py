@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from .arccosine import arcsin
+from .arcsine import arcsin
 from .shapes import correlation, float_dtype, reciprocal, same_rank
 
 CONE_PAIRS = tuple((i, j) for i in range(4) for j in range(i, 4))

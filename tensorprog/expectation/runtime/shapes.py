@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 
 
@@ -28,6 +29,24 @@ def reciprocal(x):
     return jnp.where(x == 0, 0, 1 / jnp.where(x == 0, 1, x))
 
 
+def deviation(p):
+    """sqrt(p) of a variance, which rounding may have made negative."""
+    return jnp.sqrt(jnp.maximum(p, 0))
+
+
+@jax.custom_jvp
+def inverse_deviation(p):
+    """1/sqrt(p), and 0 at p = 0, with the derivative 0 there; a root comes last, which XLA does not compute twice."""
+    return jnp.sqrt(1 / jnp.where(p >= jnp.finfo(p.dtype).tiny, p, jnp.inf))
+
+
+@inverse_deviation.defjvp
+def _inverse_deviation_jvp(primals, tangents):
+    (p,), (dp,) = primals, tangents
+    inverse = inverse_deviation(p)
+    return inverse, -0.5 * inverse * inverse * inverse * dp
+
+
 def correlation(k, p, q):
     """k/sqrt(pq) in [-1, 1]; 0 where a variance vanishes.
 
@@ -35,6 +54,6 @@ def correlation(k, p, q):
     from +-1 count as +-1: equal inputs have correlation 1 exactly, where all that is singular in sqrt(1 - c²) takes
     its limit.
     """
-    c = k * reciprocal(jnp.sqrt(jnp.maximum(p, 0))) * reciprocal(jnp.sqrt(jnp.maximum(q, 0)))
+    c = k * reciprocal(deviation(p)) * reciprocal(deviation(q))
     near_one = 1 - 4 * float(jnp.finfo(c.dtype).eps)
     return jnp.where(c >= near_one, 1.0, jnp.where(c <= -near_one, -1.0, c))

@@ -1,0 +1,38 @@
+"""Kernels in float32 against the same in float64: relative deviations, entry by entry."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+import tensorprog as tp
+
+CASES = (
+    ("mlp", {"depth": 4}, (100, 784)),
+    ("mlp", {"depth": 21}, (100, 784)),
+    ("cnn_flat", {"depth": 21}, (8, 32, 32, 3)),
+    ("cnn_pool", {"depth": 21}, (1, 32, 32, 3)),
+)
+
+
+def deviations(program: str, parameters: dict[str, int], shape: tuple[int, ...]) -> dict[str, tuple[float, float]]:
+    """By kernel: the largest relative deviation between two batches, and of a batch with itself."""
+    x1, x2 = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    loaded = tp.load(program, **parameters)
+    single, double = (loaded.kernel(dtype=t) for t in (np.float32, np.float64))
+    found: dict[str, list[float]] = {"nngp": [], "ntk": []}
+    for other in (x2, None):
+        for name, low, high in zip(found, single(x1, other), double(x1, other), strict=True):
+            found[name].append(float(np.max(np.abs(np.asarray(low) / np.asarray(high) - 1))))
+    return {name: (cross, own) for name, (cross, own) in found.items()}
+
+
+def show(quick: bool) -> None:
+    jax.config.update("jax_enable_x64", True)
+    print("| program | data | NNGP, x1 and x2 | NNGP, x2 = x1 | NTK, x1 and x2 | NTK, x2 = x1 |")
+    print("|---|---|--:|--:|--:|--:|")
+    for program, parameters, shape in CASES[: 2 if quick else None]:
+        found = deviations(program, parameters, shape)
+        numbers = " | ".join(f"{x:.1e}" for name in ("nngp", "ntk") for x in found[name])
+        size = "×".join(map(str, shape)) + f", depth {parameters['depth']}"
+        print(f"| {program} | {size} | {numbers} |", flush=True)
