@@ -27,11 +27,13 @@ class Existence:
     """Whether a limit exists; where it does not, `reason` says why, and else it may name what is to be known of it.
 
     derived: False where the theorem has the limit and no rule here derives it yet.
+    sampled: True where no rule gives some expectation in it, which is computed by simulation, with a standard error.
     """
 
     exists: bool
     reason: str = ""
     derived: bool = True
+    sampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,13 @@ def _limits(program: Program, known: tuple[Nonlinearity, ...], transposed: bool)
             f"{', '.join(steep)} grows exponentially, which the Master Theorem covers without transposes only: "
             "what is computed with them is outside of it"
         )
-    nngp = Existence(True, caveat if transposed else "")
+    sampled = recursion.sampled
+    nngp = Existence(True, caveat if transposed else "", sampled=sampled)
     try:
         check_ntk(recursion)
     except ProgramError as error:
         return nngp, Existence(False, _sentence(error))
-    return nngp, Existence(True, caveat)
+    return nngp, Existence(True, caveat, sampled=sampled)
 
 
 def _sentence(error: ProgramError) -> str:
@@ -191,7 +194,9 @@ def _lines(r: Report) -> Iterator[str]:
         if not limit.derived:
             yield f"{title:15} not derived yet: {limit.reason}"
         elif limit.exists:
-            yield f"{title:15} exists{f' ({limit.reason})' if limit.reason else ''}"
+            notes = [*(["sampled"] if limit.sampled else []), *([limit.reason] if limit.reason else [])]
+            shown = f" ({'; '.join(notes)})" if notes else ""
+            yield f"{title:15} exists{shown}"
         else:
             yield f"{title:15} does not exist: {limit.reason}"
 

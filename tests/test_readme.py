@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 PROGRAM = next(text for kind, text in BLOCKS if not kind and text.startswith("program my_rnn("))
 RECURSION = next(text for kind, text in BLOCKS if not kind and "K(y, y')" in text)
-PYTHON = next(text for kind, text in BLOCKS if kind == "python")
+PYTHON, SAMPLED = [text for kind, text in BLOCKS if kind == "python"]
 SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
 
 
@@ -71,3 +71,10 @@ def test_pictures_are_there_and_small():
     pictures = [ROOT / path for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)]
     assert pictures
     assert all(0 < picture.stat().st_size < 200_000 for picture in pictures)
+
+
+def test_the_lines_on_sampling(capsys):
+    names: dict = {}
+    exec(compile(SAMPLED, "README.md", "exec"), names)
+    assert capsys.readouterr().out == "(7, 9)\n"
+    assert names["stderr"][0][1].max() < 2e-3

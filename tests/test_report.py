@@ -140,6 +140,15 @@ def test_the_limits_exist():
     assert report.nngp.exists and report.ntk.exists
 
 
+@pytest.mark.parametrize(("name", "sampled"), [("gru", True), ("lstm", True), ("batchnorm", False)])
+def test_what_is_sampled(name, sampled):
+    report = tp.load(name).check()
+    for limit in (report.nngp, report.ntk):
+        assert limit.exists and limit.derived and limit.sampled == sampled
+    assert ("NNGP            exists (sampled)\nNTK             exists (sampled)\n" in str(report) + "\n") == sampled
+    assert report.json()["ntk"]["sampled"] == sampled
+
+
 @pytest.mark.parametrize(
     ("body", "nngp", "ntk"),
     [
@@ -175,7 +184,7 @@ def test_the_report_as_json_and_as_text():
     plain = json.loads(json.dumps(report.json()))
     assert plain["language"] == "Netsor"
     assert plain["bp_like"] is True
-    assert plain["nngp"] == {"exists": True, "reason": "", "derived": True}
+    assert plain["nngp"] == {"exists": True, "reason": "", "derived": True, "sampled": False}
     assert plain["inputs"][1] == {"name": "adj", "type": "C", "axes": ["p = 1..P", "q = 1..P"]}
     assert {"name": "P", "kind": "size", "value": "4"} in plain["parameters"]
     shown = str(report)

@@ -107,6 +107,8 @@ class NodeWriter:
                 names[s] = f"jnp.asarray({code.text}, dtype)"
             else:
                 names[s] = self.system.names.scalar(s, self.system.integers)
+                if s.name in self.system.traced:  # an integer of a loop, which would make float64 of a float32
+                    names[s] = f"jnp.asarray({names[s]}, dtype)"
         text = functions.jax_code(value, names)
         return Code(text, dims, atomic=value.is_Symbol or (value.is_Integer and value >= 0))
 

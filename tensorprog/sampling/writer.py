@@ -146,8 +146,7 @@ class NetworkWriter:
         p = self.program
         self.lines = [
             "def network(path, inputs, params):",
-            f'    """The program {p.name}, member by member: its output, or its outputs of type C, in the order of their',
-            '    indices."""',
+            f'    """The program {p.name}, member by member; see `members` for what it returns of each output."""',
         ]
         for f in p.inputs:
             self.line(f"{self.name(f.name)} = inputs[{f.name!r}]")
@@ -193,13 +192,7 @@ class NetworkWriter:
         return lines
 
     def _results(self) -> None:
-        for f in self.program.outputs:
-            if not f.ranges:
-                value = f"[{self.name(f.name)}]"
-            else:
-                value = f"[{self.name(f.name)}[i] for i in sorted({self.name(f.name)})]"
-            self.line(f"{self.name(f.name)} = {value}")
-        items = ", ".join(f"{f.name!r}: {self.name(f.name)}" for f in self.program.outputs)
+        items = ", ".join(f"{f.name!r}: members({self.name(f.name)})" for f in self.program.outputs)
         self.line(f"return {{{items}}}")
 
     def _block(self, statements: Sequence[syntax.Statement], position: tuple[int, ...]) -> None:
@@ -534,6 +527,6 @@ class NetworkWriter:
 _TAKEN = frozenset(
     (
         "path", "Path", "inputs", "params", "network", "laws_of", "sizes", "trained", "Stack", "ZERO_VECTOR", "spread",
-        "data_sum", "stack_scalars", "Vector", "Gaussian", "Survey", "Groups", "kernel", "sorted", "range",
+        "data_sum", "stack_scalars", "Vector", "Gaussian", "Survey", "Groups", "kernel", "sorted", "range", "members",
     )
 )  # fmt: skip

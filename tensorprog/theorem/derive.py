@@ -11,6 +11,7 @@ table is widened and the derivation starts again, until nothing changes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import sympy
@@ -32,8 +33,8 @@ from tensorprog.theorem.cases import (
     Term,
     substitute_range,
 )
-from tensorprog.theorem.sampled import Sampling
 from tensorprog.theorem.recursion import ONE, ZERO, Condition, Key, Node, add
+from tensorprog.theorem.sampled import Sampling
 from tensorprog.theorem.sides import Context, Pairing, View
 from tensorprog.theorem.transposes import without_transposes
 
@@ -151,8 +152,15 @@ class Deriver(Sampling):
         axes = tuple(ir.Axis(r, k, None) for k, r in enumerate(family.ranges))
         if family.role == "input":
             return ir.Table(key, axes, ())
+        clauses = self._one_run_clauses(key, self.cases(name))
+        if _some_sampled(clauses):
+            clauses = self._one_run_clauses(key, self.reader.cases(name))
+        return ir.Table(key, axes, tuple(clauses))
+
+    def _one_run_clauses(self, key: Key, cases: Sequence[Case]) -> list[ir.Clause]:
+        (name,) = key.families
         clauses = []
-        for case in self.cases(name):
+        for case in cases:
             ranges = {r.name: r for r in case.binders}
             if key.kind == ir.MEAN:
                 try:
@@ -171,7 +179,7 @@ class Deriver(Sampling):
                     me = Reference(name, case.target, case.span)
                     value = self._sampled(View("self", None, None), me, None, case.body, None)
             clauses.append(ir.Clause(case.binders, case.target, case.conditions, value))
-        return ir.Table(key, axes, tuple(clauses))
+        return clauses
 
     def _mean_of(self, case: Case, ranges: dict[str, Range]) -> Node:
         view = View("self", None, None)
@@ -211,12 +219,20 @@ class Deriver(Sampling):
         axes = self._axes(f, g, pairing, cross)
         if key.kind == ir.GRAM:
             return ir.Table(key, axes, (self._gram(key, view, axes),))
-        clauses = []
-        for c in self.cases(left):
-            for d in self.cases(right):
-                clause = self._pair_clause(key, view, c, self._primed(d, cross), pairing)
-                if clause is not None:
-                    clauses.append(clause)
+
+        def derived(cases: Callable[[str], tuple[Case, ...]]) -> list[ir.Clause]:
+            found = []
+            for c in cases(left):
+                for d in cases(right):
+                    clause = self._pair_clause(key, view, c, self._primed(d, cross), pairing)
+                    if clause is not None:
+                        found.append(clause)
+            return found
+
+        clauses = derived(self.cases)
+        if _some_sampled(clauses):
+            # One expectation for all t: what is split off, as t = 1 and t = 2, would be sampled like the rest.
+            clauses = derived(self.reader.cases)
         return ir.Table(key, axes, tuple(clauses))
 
     def _gram(self, key: Key, view: View, axes: tuple[ir.Axis, ...]) -> ir.Clause:
@@ -376,6 +392,10 @@ class Deriver(Sampling):
 
 def whole(r: Reference) -> Term:
     return Term(sympy.Integer(1), (), r, None, (), ())
+
+
+def _some_sampled(clauses: Sequence[ir.Clause]) -> bool:
+    return any(isinstance(n, ir.Sampled) for c in clauses for n in ir.walk(c.value))
 
 
 def _root(rate) -> str:

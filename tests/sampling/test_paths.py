@@ -107,7 +107,7 @@ def test_gradients(gru, tokens):
         return gru(tokens[:, :2], None, "nngp", params={"var_w": w}).sum()
 
     slope = jax.grad(total)(1.0)
-    assert slope == pytest.approx((total(1 + 1e-4) - total(1 - 1e-4)) / 2e-4, rel=1e-4)
+    assert float(slope) == pytest.approx(float(total(1 + 1e-4) - total(1 - 1e-4)) / 2e-4, rel=1e-4)
 
 
 def test_tolerance(tokens):
@@ -175,4 +175,4 @@ def test_erf_gates_by_hand():
     d = np.sqrt(np.outer(1 + 2 * np.diag(gram), 1 + 2 * np.diag(gram)))
     m = 2 / np.pi * np.arcsin(2 * gram / d)
     expected = np.sum(w * ((1 - g2) ** 2 * g1**2 * m[0, 0] + 2 * (1 - g2) * g1 * g2 * m[0, 1] + g2**2 * m[1, 1]))
-    assert k[1, 1] == pytest.approx(expected, rel=2e-4)
+    assert float(k[1, 1]) == pytest.approx(expected, rel=2e-4)

@@ -56,7 +56,7 @@ def layout_of(*runs):
 
         def run(x):
             found.append(HeldSurvey(laws_of(ones, sizes_of(x), ()), groups))
-            for y in network(found[0], x, ones)[OUTPUT]:
+            for y in network(found[0], x, ones)[OUTPUT][0]:
                 for channel, (_, operand) in ({} if y is ZERO_VECTOR else y.features).items():
                     found[0].note_operand(channel, operand)
             return 0
@@ -65,6 +65,19 @@ def layout_of(*runs):
         return found[0]
 
     return Layout(survey, *runs)
+
+
+def output_shape(x):
+    """How many members the output of a run on x has along each axis."""
+    found = []
+
+    def run(x):
+        path = Survey(laws_of(dict.fromkeys(PARAMETERS, 1.0), sizes_of(x), ()))
+        found.append(network(path, x, dict.fromkeys(PARAMETERS, 1.0))[OUTPUT][1])
+        return 0
+
+    without_computing(run, shapes_of(x))
+    return found[0]
 
 
 def shapes_of(x):
@@ -126,9 +139,9 @@ def plain_pair(x1, x2, first, second, batch, laws, params, points, ntk):
     normals = split_points(points, *counts)
     replicates = points.shape[0]
     left = Path(laws, groups, counts[0], normals[0], (batch[0], 1, replicates), None, ntk)
-    outputs = network(left, first, params)[OUTPUT]
+    outputs = network(left, first, params)[OUTPUT][0]
     right = Path(laws, groups, counts[1], normals[1], (*batch, replicates), left, ntk)
-    others = network(right, second, params)[OUTPUT]
+    others = network(right, second, params)[OUTPUT][0]
     return output_kernels(outputs, others, left, right, ntk)
 
 
@@ -138,9 +151,9 @@ def held_pair(x1, x2, first, second, batch, laws, params, points):
     normals = split_points(points, drawn_counts(layout, 0), drawn_counts(layout, 1))
     replicates = points.shape[0]
     left = HeldPath(laws, layout, 0, normals[0], (batch[0], 1, replicates), params)
-    outputs = network(left, first, params)[OUTPUT]
+    outputs = network(left, first, params)[OUTPUT][0]
     right = HeldPath(laws, layout, 1, normals[1], (*batch, replicates), params, left)
-    others = network(right, second, params)[OUTPUT]
+    others = network(right, second, params)[OUTPUT][0]
     return held_outputs(outputs, others, left, right)
 
 
@@ -160,8 +173,8 @@ def sampled_limits(x, params, points):
     results = network(path, {k: a[:, None, None] for k, a in x.items()}, params)
     dtype = points.dtype
     return {
-        name: jnp.stack([jnp.broadcast_to(jnp.asarray(v, dtype), shape)[:, 0] for v in members], -1)
-        for name, members in results.items()
+        name: jnp.stack([jnp.broadcast_to(jnp.asarray(v, dtype), shape)[:, 0] for v in values], -1)
+        for name, (values, _) in results.items()
         if name != OUTPUT
     }
 
@@ -178,8 +191,8 @@ def kernel(
     """Kernels between the samples of x1 and x2 (of x1 with itself where x2 is None), by simulation.
 
     x1 has shape (N1, *axes of the input, d), without d for a scalar input; several inputs go in a dict. The result
-    has shape (N1, N2, outputs of x1, outputs of x2), the members of an output in the order of their indices: one array
-    for get="nngp" or "ntk", a tuple of arrays for a tuple; with return_stderr standard errors follow.
+    has shape (N1, N2, *axes of the output for x1, *axes of the output for x2): one array for get="nngp" or "ntk", a
+    tuple of arrays for a tuple; with return_stderr a tuple in which the standard errors follow.
     points: one of LATTICE_SIZES; replicates: randomly shifted lattices of so many points, whose spread gives the error.
     """
     names = (get,) if isinstance(get, str) else tuple(get)
@@ -190,7 +203,11 @@ def kernel(
     x2 = x1 if x2 is None else as_inputs(x2)
     normals = pair_points(x1, x2, "ntk" in names, points, replicates, seed, next(iter(x1.values())).dtype)
     both = sampled_pair(x1, x2, values, normals, tuple(wrt), "ntk" in names)
-    found = {name: mean_and_error(k, 2) for name, k in zip(("nngp", "ntk"), both, strict=True)}
+    shape = (*output_shape(x1), *output_shape(x2))
+    found = {}
+    for name, k in zip(("nngp", "ntk"), both, strict=True):
+        if name in names:
+            found[name] = [a.reshape(*a.shape[:2], *shape) for a in mean_and_error(k, 2)]
     results = tuple(found[name][0] for name in names)
     if return_stderr:
         return results + tuple(found[name][1] for name in names)

@@ -44,6 +44,15 @@ class Gaussian:
 ZERO_VECTOR = 0  # what `h[0] := 0` holds
 
 
+def members(output):
+    """An output's members in the order of their indices, and how many there are along each axis."""
+    if not isinstance(output, dict):
+        return [output], ()
+    keys = sorted(output)
+    tuples = [k if isinstance(k, tuple) else (k,) for k in keys]
+    return [output[k] for k in keys], tuple(len(set(axis)) for axis in zip(*tuples, strict=True))
+
+
 class _Run:
     """What the program calls: its instructions, on vectors of some kind."""
 

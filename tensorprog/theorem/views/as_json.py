@@ -8,15 +8,16 @@ from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Key, Recursion, Table
 from tensorprog.theorem.tangent import tangent_key
 from tensorprog.theorem.views import closed
-from tensorprog.theorem.views.formula import Formulas, unmark
+from tensorprog.theorem.views.formula import Formulas, Piece, slopes_shown, unmark
 from tensorprog.theorem.views.latex import LatexNotation
 from tensorprog.theorem.views.selection import select
 from tensorprog.theorem.views.text import TextNotation
 
 
 def as_json(recursion: Recursion, get: str = "nngp") -> dict:
-    """{program, get, parameters, outputs, tables}; all tables, those of one run too.
+    """{program, get, parameters, outputs, sampled, random_variables, tables}; all tables, those of one run too.
 
+    sampled: whether some expectation has no rule; random_variables: the equations of what is simulated then.
     A table has its key, its axes and its clauses; a clause its left and right side as text and as LaTeX, its ranges and
     conditions, and the rules of its expectations with their accuracy. Raises as `text`.
     """
@@ -30,8 +31,28 @@ def as_json(recursion: Recursion, get: str = "nngp") -> dict:
         "get": get,
         "parameters": {p.name: None if p.value is None else str(p.value) for p in selection.names.program.parameters},
         "outputs": [_key(k) for k in outputs],
+        "sampled": recursion.sampled,
+        "random_variables": _random_variables(words, tex),
         "tables": [_table(t, words, tex) for t in (*selection.nngp, *selection.ntk)],
     }
+
+
+def _random_variables(words: Formulas, tex: Formulas) -> list[dict]:
+    found = []
+    for shown, set_ in zip(words.random_variables(), tex.random_variables(), strict=True):
+        definition = shown[2]
+        found.append(
+            {
+                "name": definition.name,
+                "ranges": [_range(r) for r in definition.case.binders],
+                "conditions": words.conditions(definition.case.conditions),
+                "text": f"{shown[0]} = {unmark(shown[1])}",
+                "where": words.functions(),
+                "latex": f"{set_[0]} = {unmark(set_[1])}",
+                "latex_where": tex.functions(),
+            }
+        )
+    return found
 
 
 def _key(key: Key) -> dict:
@@ -73,6 +94,19 @@ def _rule(node: ir.Node) -> dict | None:
             plan, functions = closed.mean_plan(node), [node.f]
         case ir.JointExpectation():
             plan, functions = closed.joint_plan(node), [node.f, node.g]
+        case ir.Sampled():
+            return {
+                "functions": [TextNotation().number(f, {}).text for f, _ in node.functions],
+                "rule": "randomised quasi-Monte Carlo",
+                "accuracy": "a standard error comes with it",
+            }
+        case ir.BatchnormExpectation() | ir.BatchnormMean():
+            slopes = [node.phi, *([node.gamma] if isinstance(node, ir.BatchnormExpectation) else [])]
+            return {
+                "functions": [slopes_shown(s, Piece("u"), TextNotation()).text for s in slopes],
+                "rule": f"integral over {'two Laplace variables' if len(slopes) > 1 else 'a Laplace variable'}",
+                "accuracy": "1e-9 (float64); 1e-5 in float32",
+            }
         case _:
             return None
     shown = [TextNotation().number(f, {}).text for f in functions]

@@ -8,13 +8,19 @@ run has _1. Indices and sizes of the second run end in p (t' is tp).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import sympy
 
 from tensorprog.program.affine import Affine, Bound, Range
+from tensorprog.program.types import Data, Scalar, Vector
 from tensorprog.theorem import recursion as ir
+from tensorprog.theorem.cases import Linear, Pointwise, Reference
 from tensorprog.theorem.recursion import Clause, Condition, Node, Read, Recursion, Table
-from tensorprog.theorem.tangent import is_tangent, primal_key
+from tensorprog.theorem.tangent import is_tangent, primal_key, tangent_key
 from tensorprog.theorem.views import closed
+from tensorprog.theorem.views.names import families, index_pair
+from tensorprog.theorem.views.sampled import Definition, scalar_node, table_of
 from tensorprog.theorem.views.selection import Selection, primed, select, sided
 
 PREFIXES = {
@@ -37,6 +43,40 @@ class GaussianExpectation(sympy.Function):
     nargs = 4
 
 
+class SampledExpectation(sympy.Function):
+    """E of a function of the random variables Z_…, or of their slopes, that no rule gives: by simulation."""
+
+    nargs = 1
+
+
+class Slope(sympy.Function):
+    """∂u/∂g of a random variable u, which is a function of Gaussians, by one of them, g."""
+
+    nargs = 2
+
+
+class BatchnormIntegral(sympy.Function):
+    """E φ(u) γ(u') of batch-normalized Gaussians, or E φ(u): an integral over Laplace variables.
+
+    Arguments: φ(u) γ(u'); its variables; the covariances of the first batch, between the batches and of the second, as
+    functions of two places; the first and last place of each batch; each ε; the places of u and u'.
+    """
+
+    nargs = 6
+
+
+class BatchnormSlope(sympy.Function):
+    """The derivative of the first argument, a BatchnormIntegral, by the covariance of the second and third places."""
+
+    nargs = 3
+
+
+class Over(sympy.Function):
+    """A reduction of random variables over ranges: its kind, its body, each range, and where it is read, its ε."""
+
+    nargs = 5
+
+
 class MaxOver(sympy.Function):
     """The largest value of the first argument while the second runs from the third to the fourth."""
 
@@ -52,12 +92,16 @@ class MinOver(sympy.Function):
 def equations(recursion: Recursion, get: str = "nngp") -> list[sympy.Eq]:
     """An equation to a clause, in the order of computation; tables of one run come for both runs.
 
+    Where something is sampled, the equations of its random variables Z_…_1 and Z_…_2, of the two runs, come first.
     An index that is free in an equation runs over its range, which JSON and text show. Real parameters are symbols
     under their names, sizes of the second run end in p. Raises ProgramError where there is no NTK, ValueError for
     another `get`.
     """
     selection = select(recursion, get, everything=True)
-    result = []
+    result: list[sympy.Eq] = []
+    if selection.simulation is not None:
+        definitions = selection.simulation.definitions
+        result += [_Writer(selection).random_variable(d, run) for d in definitions for run in ("left", "right")]
     for table in (*selection.nngp, *selection.ntk):
         if table.key.kind == ir.GRAM:
             continue
@@ -69,10 +113,13 @@ def equations(recursion: Recursion, get: str = "nngp") -> list[sympy.Eq]:
 class _Writer:
     def __init__(self, selection: Selection):
         self.selection = selection
+        self.table: Table
+        self.side: str | None = None
         self.primitives = dict(selection.tangents.primitives) if selection.tangents else {}
         self.sizes = selection.names.program.open_sizes
 
     def equation(self, table: Table, clause: Clause, side: str | None) -> sympy.Eq:
+        self.table, self.side = table, side
         value: Node = clause.value
         conditions, target = clause.conditions, clause.target
         if side is not None:
@@ -145,7 +192,7 @@ class _Writer:
             case ir.LawVariance(scale=scale):
                 return self.number(scale)
             case Read(key, indices, side):
-                return self.entry(self.selection.tables[key], indices, side)
+                return self.entry(table_of(key, self.selection.tables, self.selection.names.program), indices, side)
             case ir.Add(terms):
                 return sympy.Add(*map(self.node, terms))
             case ir.Product(factors):
@@ -170,6 +217,14 @@ class _Writer:
                 means = [sympy.Integer(0) if m is None else self.node(m) for m in node.means]
                 variables = (*node.zs, *node.ws)
                 return self._open(node.f * node.g, variables, map(self.node, node.covariance), means, scalars)
+            case ir.Sampled():
+                return self._sampled(node)
+            case ir.BatchnormExpectation():
+                return self._batchnorm(node)
+            case ir.BatchnormMean():
+                u = sympy.Symbol("u", real=True)
+                f = slopes_of(node.phi, u)
+                return self._normalized(f, (u,), [(node.rows, node.p)], [node.rows[0]], [node.eps], [node.at])
         raise AssertionError(node)
 
     def _reduce(self, node: ir.Reduce) -> sympy.Expr:
@@ -206,6 +261,142 @@ class _Writer:
         names = [sympy.Symbol(f"z{i + 1}", real=True) for i in range(len(variables))]
         f = self.number(f, {**scalars, **dict(zip(variables, names, strict=True))})
         return GaussianExpectation(f, sympy.Tuple(*names), sympy.Tuple(*covariance), sympy.Tuple(*means))
+
+    # ------------------------------------------------------------ what is sampled
+
+    def random_variable(self, d: Definition, run: str) -> sympy.Eq:
+        """The equation of a random variable, or of a C that is an expectation of them, in one run."""
+        self.side = run
+        here = Reference(d.name, self._here(d.case.target))
+        left = self._random(here, run)
+        right = self._random_body(d.case.body, run)
+        if d.moment:
+            right = SampledExpectation(right)
+        if d.case.conditions:
+            right = sympy.Piecewise((right, self.conditions(self._here(d.case.conditions))), evaluate=False)
+        return sympy.Eq(left, right, evaluate=False)
+
+    def _here(self, what):
+        """What a program says of a run: in the second with its sizes."""
+        return primed(what, self.sizes) if self.side == "right" else what
+
+    def _random(self, r: Reference, run: str | None) -> sympy.Expr:
+        """Z_h_1(t) of the first run; a C under its own name."""
+        family = self.selection.names.program.families[r.name]
+        kind = ir.DATA if isinstance(family.type, Data) else ir.SCALAR
+        prefix = "Z" if isinstance(family.type, Vector) else PREFIXES[kind]
+        name = f"{prefix}_{r.name}_{'2' if run == 'right' else '1'}"
+        arguments = [self.affine(i) for i in r.indices]
+        return sympy.Function(name, real=True)(*arguments) if arguments else sympy.Symbol(name, real=True)
+
+    def _random_body(self, body, run: str | None) -> sympy.Expr:
+        program = self.selection.names.program
+
+        def scalar(form) -> sympy.Expr:
+            node = sided(scalar_node(form, program), run)
+            return self.node(self._here(node))
+
+        if isinstance(body, Pointwise):
+            values = {s: self._random(Reference(r.name, self._here(r.indices)), run) for s, r in body.vectors}
+            values |= {s: scalar(form) for s, form in body.scalars}
+            for s, r in body.reductions:
+                ranges = sympy.Tuple(*(sympy.Tuple(*self.limits(x)) for x in self._here(r.ranges)))
+                at = sympy.Tuple(*(self.affine(i) for i in self._here(r.at)))
+                eps = sympy.Integer(0) if r.eps is None else scalar(r.eps)
+                values[s] = Over(sympy.Symbol(r.kind), self._random_body(r.body, run), ranges, at, eps)
+            return self.number(self._here(self._written_out(body.expression)), values)
+        assert isinstance(body, Linear), body
+        total = sympy.Integer(0)
+        for t in body.terms:
+            value = self.number(self._here(t.coefficient)) * sympy.Mul(*map(scalar, t.scalars))
+            if t.vector is not None:
+                value *= self._random(Reference(t.vector.name, self._here(t.vector.indices)), run)
+            if t.conditions:
+                value = sympy.Piecewise((value, self.conditions(self._here(t.conditions))), (0, True))
+            if t.sums:
+                value = sympy.Sum(value, *(self.limits(r) for r in reversed(self._here(t.sums))))
+            total += value
+        return total
+
+    def _written_out(self, e: sympy.Expr) -> sympy.Expr:
+        """The program's own functions by what they are."""
+        simulated = self.selection.simulation
+        for f in simulated.functions if simulated is not None else ():
+            e = e.replace(
+                sympy.Function(f.name, real=True),
+                lambda *values, f=f: f.body.xreplace(dict(zip(f.arguments, values, strict=True))),
+            )
+        return e
+
+    def _sampled(self, node: ir.Sampled) -> sympy.Expr:
+        (name, indices), right = node.left, node.right
+        cross = self.table.key.stream == "cross"
+        first = "left" if cross else self.side
+        if isinstance(self.selection.names.program.families[name].type, Scalar):
+            cases = self.selection.names.reader.cases(name)
+            return SampledExpectation(self._random_body(next(c.body for c in cases if c.target == indices), first))
+        u = self._random(Reference(name, indices), first)
+        if right is None:
+            return SampledExpectation(u)
+        v = self._random(Reference(*right), "right" if cross else first)
+        if not node.moved:
+            return SampledExpectation(u * v)
+        assert self.selection.tangents is not None
+        moving = [t for k in node.tables if (t := self.selection.tangents.tables.get(tangent_key(k))) is not None]
+        total = sympy.Integer(0)
+        for table in moving:
+            swap = {a.range.name: Affine.symbol(_fresh(a.range.name)) for a in table.axes}
+            here = tuple(swap[a.range.name] for a in table.axes)
+            a, b = index_pair(table, here)
+            f, g = families(table)
+            slopes = Slope(u, self._random(Reference(f, a), "left")) * Slope(v, self._random(Reference(g, b), "right"))
+            term = SampledExpectation(slopes) * self.entry(table, here, None)
+            ranges = [self.limits(ir.substitute(replace(x.range, name=_fresh(x.range.name)), swap)) for x in table.axes]
+            total += sympy.Sum(term, *reversed(ranges)) if ranges else term
+        return total
+
+    # ------------------------------------------------------------ batch normalization
+
+    def _batchnorm(self, node: ir.BatchnormExpectation) -> sympy.Expr:
+        u, w = sympy.symbols("u1 u2", real=True)
+        covariances = [(node.rows, node.p), ((node.rows[0], node.columns[0]), node.k), (node.columns, node.q)]
+        whole = self._normalized(
+            slopes_of(node.phi, u) * slopes_of(node.gamma, w),
+            (u, w),
+            covariances,
+            (node.rows[0], node.columns[0]),
+            (node.eps, node.other_eps),
+            (node.at, node.other_at),
+        )
+        if node.moved is None:
+            return whole
+        i, j = self.limits(node.rows[0]), self.limits(node.columns[0])
+        return sympy.Sum(BatchnormSlope(whole, i[0], j[0]) * self.node(node.moved), j, i)
+
+    def _normalized(self, f, variables, covariances, batches, eps, at) -> sympy.Expr:
+        functions = []
+        for places, value in covariances:
+            # Bound under fresh names, as the places that are summed over may have theirs.
+            swap = {r.name: Affine.symbol(_fresh(r.name)) for r in places}
+            bound = sympy.Tuple(*(_index(_fresh(r.name)) for r in places))
+            functions.append(sympy.Lambda(bound, self.node(ir.substitute(value, swap))))
+        return BatchnormIntegral(
+            f,
+            sympy.Tuple(*variables),
+            sympy.Tuple(*functions),
+            sympy.Tuple(*(sympy.Tuple(*self.limits(r)[1:]) for r in batches)),
+            sympy.Tuple(*map(self.node, eps)),
+            sympy.Tuple(*map(self.affine, at)),
+        )
+
+
+def _fresh(name: str) -> str:
+    return name.rstrip("'") + "_" + "'" * name.endswith("'")
+
+
+def slopes_of(slopes: tuple[sympy.Expr, sympy.Expr], u: sympy.Symbol) -> sympy.Expr:
+    """α u + β |u|."""
+    return slopes[0] * u + slopes[1] * sympy.Abs(u)
 
 
 def _index(name: str) -> sympy.Symbol:

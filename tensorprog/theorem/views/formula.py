@@ -11,13 +11,16 @@ from typing import Protocol
 
 import sympy
 
+from tensorprog.functions import lookup
 from tensorprog.program.affine import Affine, Range
-from tensorprog.program.types import Data
+from tensorprog.program.types import Data, Scalar
 from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Condition, Node, Read, Table
-from tensorprog.theorem.tangent import is_tangent, primal_key
+from tensorprog.theorem.cases import Linear, Pointwise, Reference, VectorReduction
+from tensorprog.theorem.recursion import Clause, Condition, Key, Node, Read, Table
+from tensorprog.theorem.tangent import is_tangent, primal_key, tangent_key
 from tensorprog.theorem.views import closed
 from tensorprog.theorem.views.names import families, index_pair
+from tensorprog.theorem.views.sampled import Definition, own_index, scalar_node, size, table_of
 from tensorprog.theorem.views.selection import Selection
 from tensorprog.theorem.views.statements import sums_in_order
 
@@ -26,7 +29,10 @@ SUM, PRODUCT, ATOM = range(3)
 _FIRST, _LAST = 0xE000, 0xE008  # marks of places to break, by depth
 
 
-INSTEAD = {"c": "rho", "k": "kappa", "p": "sigma", "q": "tau", "z": "zeta", "mu": "mu", "nu": "nu"}
+INSTEAD = {
+    "c": "rho", "k": "kappa", "p": "sigma", "q": "tau", "z": "zeta", "mu": "mu", "nu": "nu",
+    "g": "gamma", "s": "lambda", "G": "Gamma", "V": "Upsilon", "Omega": "Psi", "Pi": "Phi", "Delta": "Lambda",
+}  # fmt: skip
 """Letters for a program that has the usual ones for its own things."""
 
 
@@ -62,7 +68,7 @@ class Notation(Protocol):
     def over(self, numerator: str, denominator: Piece) -> str: ...
     def total(self, ranges: Sequence[Range], conditions: Sequence[str], body: Piece) -> Piece: ...
     def indicator(self, conditions: Sequence[str], negated: bool) -> str: ...
-    def reduction(self, kind: str, range_: Range, conditions: Sequence[str], body: Piece) -> Piece: ...
+    def reduction(self, kind: str, ranges: Sequence[Range], conditions: Sequence[str], body: Piece) -> Piece: ...
     def softmax(self, range_: Range, at: str, body: str) -> Piece: ...
     def bounds(self, low: Sequence[str], middle: str, high: Sequence[str]) -> str: ...
     def equal(self, left: str, right: str) -> str: ...
@@ -79,6 +85,33 @@ class Notation(Protocol):
         zeros: bool,
     ) -> list[str]: ...
     def define(self, left: str, right: str) -> str: ...
+    def element(self, letter: str, indices: Sequence[Affine]) -> str: ...
+    def random(self, vector: str) -> str: ...
+    def slope(self, of: str, by: str) -> str: ...
+    def sampled(self, body: str) -> Piece: ...
+    def over_gaussians(self, letters: Sequence[str], body: str) -> Piece: ...
+    def members(self, letter: str, families: Sequence[str]) -> str: ...
+    def call(self, name: str, argument: str) -> str: ...
+    def laplace(self, letters: BatchLetters) -> tuple[Piece, list[str]]: ...
+
+
+@dataclass(frozen=True)
+class BatchLetters:
+    """What stands in the integral of a batch normalization: an entry for each of its one or two batches.
+
+    s: the Laplace variables; sizes: of the batches; eps: None where it is 0; blocks: the covariances, the cross one in
+    the middle.
+    """
+
+    s: tuple[str, ...]
+    sizes: tuple[str, ...]
+    eps: tuple[Piece | None, ...]
+    omega: str
+    centring: str
+    diagonal: str
+    pi: str
+    value: str
+    blocks: tuple[str, ...]
 
 
 def mark(depth: int = 0) -> str:
@@ -119,6 +152,8 @@ def broken(text: str, width: int, measure: Callable[[str], int]) -> list[tuple[s
 def _names_in(selection: Selection) -> set[str]:
     """Families, indices and parameters in the equations of a selection."""
     names = {p.name for p in selection.names.program.parameters}
+    if selection.simulation is not None:
+        names.update((*selection.simulation.families, *selection.simulation.gaussians))
     for table in (*selection.nngp, *selection.ntk):
         names.update(table.key.families)
         names.update(r.name for c in table.clauses for r in c.binders)
@@ -143,6 +178,8 @@ class Formulas:
         self.primitives = dict(selection.tangents.primitives) if selection.tangents else {}
         self.sizes = {s for p in selection.names.program.parameters for s in (p.name, p.name + "'")}
         self.taken = _names_in(selection)
+        self._table: Table
+        self._target: tuple[Affine, ...]
         self._reset()
 
     def _reset(self) -> None:
@@ -154,8 +191,30 @@ class Formulas:
     def statement(self, table: Table, clause: Clause) -> tuple[str, str, list[str]]:
         """Left side, right side with its marks, and what the letters in it stand for."""
         self._reset()
+        self._table, self._target = table, clause.target
         right = self.node(clause.value)
         return self.entry(table, clause.target, None), right.text, self.where
+
+    def random_variables(self) -> list[tuple[str, str, Definition, list[str]]]:
+        """The equations of the random variables that are sampled, as `statement` gives those of tables."""
+        found = []
+        for d in self.selection.simulation.definitions if self.selection.simulation else ():
+            self._reset()
+            left = self.n.member(d.name, d.case.target, False)
+            right = self._random_body(d.case.body)
+            if d.moment:
+                right = Piece(self.n.expectation(deepen(right.text)))
+            found.append((left if self._is_scalar(d.name) else self.n.random(left), right.text, d, self.where))
+        return found
+
+    def functions(self) -> list[str]:
+        """The functions of the program in the equations of random variables: gate(x) = 1/2 + erf(x)/2."""
+        found = []
+        for f in self.selection.simulation.functions if self.selection.simulation else ():
+            arguments = {a: Piece(self.n.letter(a.name.removeprefix("_"), 1)) for a in f.arguments}
+            left = self.n.call(f.name, ", ".join(p.text for p in arguments.values()))
+            found.append(self.n.define(left, self.n.number(f.body, arguments).text))
+        return found
 
     def scope(self, clause: Clause) -> tuple[list[Range], list[str]]:
         """The ranges of a clause and its conditions."""
@@ -202,7 +261,7 @@ class Formulas:
                 return self.n.number(scale, {})
             case Read(key, indices, side):
                 level = PRODUCT if key.kind == ir.GRAM else ATOM  # it has a factor 1/d
-                return Piece(self.entry(self.selection.tables[key], indices, side), level)
+                return Piece(self.entry(self.table(key), indices, side), level)
             case ir.Gram(names, left, right, sides, feature):
                 primed = (sides[0] == "right", sides[1] == "right")
                 x, y = (self.n.member(*z) for z in zip(names, (left, right), primed, strict=True))
@@ -226,7 +285,16 @@ class Formulas:
                 return self._single(node)
             case ir.JointExpectation():
                 return self._joint(node)
+            case ir.Sampled():
+                return self._sampled(node)
+            case ir.BatchnormExpectation():
+                return self._batchnorm(node)
+            case ir.BatchnormMean():
+                return self._batchnorm_mean(node)
         raise AssertionError(node)
+
+    def table(self, key: Key) -> Table:
+        return table_of(key, self.selection.tables, self.selection.names.program)
 
     def _flat(self, node: Node) -> Piece:
         """A formula to be put into another by the printer of expressions, which breaks no lines."""
@@ -307,7 +375,7 @@ class Formulas:
             assert at is not None
             above = self._flat(ir.substitute(body, {range_.name: at}))
             return self.n.softmax(range_, above.text, self._flat(body).text)
-        return self.n.reduction(kind, range_, self.conditions(conditions), self._inside(self.node(body)))
+        return self.n.reduction(kind, (range_,), self.conditions(conditions), self._inside(self.node(body)))
 
     # ------------------------------------------------------------ conditions
 
@@ -494,3 +562,160 @@ class Formulas:
         stem, _, k = s.name.rstrip("'").partition("#")
         suffix = int(k) if k else 1
         return self.n.letter(stem, suffix if number == 1 else 10 * number + suffix, primed)
+
+    # ------------------------------------------------------------ what is sampled
+
+    def _is_scalar(self, name: str) -> bool:
+        return isinstance(self.selection.names.program.families[name].type, Scalar)
+
+    def _random(self, r: Reference, primed: bool = False) -> str:
+        """Z^u of a vector; what is no vector by its name."""
+        shown = self.n.member(r.name, r.indices, primed)
+        return shown if isinstance(self.selection.names.program.families[r.name].type, Data) else self.n.random(shown)
+
+    def _random_body(self, body) -> Piece:
+        program = self.selection.names.program
+        if isinstance(body, Pointwise):
+            values = {s: Piece(self._random(r)) for s, r in body.vectors}
+            values |= {s: self._flat(scalar_node(f, program)) for s, f in body.scalars}
+            values |= {s: self._reduction_of(r) for s, r in body.reductions}
+            return self._long(body.expression, values)
+        assert isinstance(body, Linear), body
+        pieces = []
+        for t in body.terms:
+            factor = ir.product(ir.Constant(t.coefficient), *(scalar_node(f, program) for f in t.scalars))
+            piece = self.node(factor)
+            if t.vector is not None:
+                z = Piece(self._random(t.vector))
+                text = self.n.times([self._tight(piece, False), z.text])
+                piece = z if factor == ir.ONE else Piece(text, PRODUCT)
+            if t.sums or t.conditions:
+                piece = self.n.total(t.sums, self.conditions(t.conditions), self._inside(piece))
+            pieces.append(piece)
+        return self._add(pieces) if pieces else self.node(ir.ZERO)
+
+    def _reduction_of(self, r: VectorReduction) -> Piece:
+        """max[a = 0..1](Z^z[p+a]); one that is read at an index has it behind, unless it is that of its range."""
+        inner = self._random_body(r.body)
+        body = Piece(unmark(inner.text), inner.level)
+        if r.kind == "sum":
+            return self._without_marks(self.n.total(r.ranges, (), body))
+        if r.eps is not None:
+            eps = self._flat(scalar_node(r.eps, self.selection.names.program))
+            body = Piece(f"{body.text}, {self.n.define(self.n.letter('epsilon', 1), eps.text)}")
+        found = self._without_marks(self.n.reduction(r.kind, r.ranges, (), body))
+        return found if not r.at or own_index(r) else Piece(self.n.element(found.text, r.at))
+
+    def _without_marks(self, piece: Piece) -> Piece:
+        return Piece(unmark(piece.text), piece.level, piece.wide)
+
+    def _sampled(self, node: ir.Sampled) -> Piece:
+        (name, indices), right = node.left, node.right
+        if self._is_scalar(name):
+            return self.n.sampled(self.n.expectation(deepen(self._random_body(self._body_of(name, indices)).text)))
+        u = self._random(Reference(name, indices))
+        if right is None:
+            return self.n.sampled(self.n.expectation(u))
+        v = self._random(Reference(*right), self._table.key.stream == "cross")
+        if not node.moved:
+            return self.n.sampled(self.n.expectation(self.n.times([u, v])))
+        assert self.selection.tangents is not None
+        moving = [k.families for k in node.tables if tangent_key(k) in self.selection.tangents.tables]
+        letters = [self._letter("g", 1), self._letter("g", 1, primed=True)]
+        for side, letter in enumerate(letters):
+            families = dict.fromkeys(self.n.member(k[-side], (), side == 1) for k in moving)
+            self._note(self.n.members(letter, list(families)))
+        slopes = [self.n.slope(z, self.n.random(g)) for z, g in zip((u, v), letters, strict=True)]
+        law = self.n.pair("tangent", *letters)
+        return self.n.sampled(
+            self.n.over_gaussians(letters, self.n.times([self.n.expectation(self.n.times(slopes)), law])).text
+        )
+
+    def _body_of(self, name: str, indices: tuple[Affine, ...]):
+        cases = self.selection.names.reader.cases(name)
+        return next(c.body for c in cases if c.target == indices)
+
+    # ------------------------------------------------------------ batch normalization
+
+    def _batchnorm(self, node: ir.BatchnormExpectation) -> Piece:
+        """The integral over two Laplace variables, or its derivative by the covariances between the batches."""
+        i, j = (Affine.symbol(r.name) for r in (node.rows[0], node.columns[0]))
+        if node.moved is not None:
+            whole = self.entry(self.table(primal_key(self._table.key)), self._target, None)
+            if isinstance(node.k, Read):
+                by = self._flat(node.k).text
+            else:
+                by = self.n.element(self._letter("k", 1), (i, j))
+                self._note(self.n.define(by, self._flat(node.k).text))
+            body = self.n.times([self.n.slope(whole, by), self._tight(self.node(node.moved))])
+            return self.n.total((node.rows[0], node.columns[0]), (), Piece(deepen(body), PRODUCT))
+        runs = (node.rows, node.columns)
+        blocks = [
+            (self._letter(name, 1), indices, value)
+            for name, indices, value in (
+                ("p", tuple(Affine.symbol(r.name) for r in node.rows), node.p),
+                ("k", (i, j), node.k),
+                ("q", tuple(Affine.symbol(r.name) for r in node.columns), node.q),
+            )
+        ]
+        words = self._batch_letters(runs, (node.eps, node.other_eps), [b[0] for b in blocks])
+        piece = self._integral(words, blocks)
+        z, w = self._letter("z", 1), self._letter("z", 1, primed=True)
+        a, b = slopes_shown(node.phi, Piece(z), self.n), slopes_shown(node.gamma, Piece(w), self.n)
+        dual = self.n.expectation(self.n.times([self._tight(a), self._tight(b)]))
+        self._note(self.n.define(words.value, unmark(dual)))
+        at, other = node.at, node.other_at
+        rows = [[self.n.element(words.pi, (x, y)) for y in (at, other)] for x in (at, other)]
+        self._note(unmark(self.n.gaussian([z, w], None, rows)))
+        return piece
+
+    def _batchnorm_mean(self, node: ir.BatchnormMean) -> Piece:
+        block = (self._letter("p", 1), tuple(Affine.symbol(r.name) for r in node.rows), node.p)
+        words = self._batch_letters((node.rows,), (node.eps,), [block[0]])
+        piece = self._integral(words, [block])
+        z = self._letter("z", 1)
+        self._note(self.n.define(words.value, self.n.expectation(slopes_shown(node.phi, Piece(z), self.n).text)))
+        self._note(unmark(self.n.gaussian([z], None, [[self.n.element(words.pi, (node.at, node.at))]])))
+        return piece
+
+    def _integral(self, words: BatchLetters, blocks) -> Piece:
+        piece, notes = self.n.laplace(words)
+        for note in notes:
+            self._note(note)
+        for letter, indices, value in blocks:
+            self._note(self.n.define(self.n.element(letter, indices), self._flat(value).text))
+        return piece
+
+    def _batch_letters(self, runs, eps: Sequence[Node], blocks: Sequence[str]) -> BatchLetters:
+        sizes = []
+        for first, _ in runs:
+            count = size(first)
+            sizes.append(self.n.affine(count) if count is not None else f"|{self.n.member(first.name, (), False)}|")
+        return BatchLetters(
+            s=tuple(self._letter("s", 1, primed=bool(k)) for k in range(len(runs))),
+            sizes=tuple(sizes),
+            eps=tuple(None if ir.is_zero(e) else self._flat(e) for e in eps),
+            omega=self._letter("Omega", 1),
+            centring=self._letter("G", 1),
+            diagonal=self._letter("Delta", 1),
+            pi=self._letter("Pi", 1),
+            value=self._letter("V", 1),
+            blocks=tuple(blocks),
+        )
+
+
+def decays(letters: BatchLetters) -> list[tuple[Piece, str, str]]:
+    """(ε, size, Laplace variable) of the batches that have an ε."""
+    every = zip(letters.eps, letters.sizes, letters.s, strict=True)
+    return [(e, b, s) for e, b, s in every if e is not None]
+
+
+def slopes_shown(slopes: tuple[sympy.Expr, sympy.Expr], z: Piece, notation: Notation) -> Piece:
+    """α z + β |z|, with its name where it is relu."""
+    x = sympy.Symbol("x", real=True)
+    alpha, beta = slopes
+    half = sympy.Rational(1, 2)
+    relu = lookup("relu")
+    assert relu is not None
+    shown = relu.symbolic(x) if (alpha, beta) == (half, half) else alpha * x + beta * sympy.Abs(x)
+    return notation.number(shown, {x: z})

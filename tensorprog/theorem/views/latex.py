@@ -13,7 +13,18 @@ from tensorprog.program.affine import Affine, Bound, Range
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Recursion, Table
 from tensorprog.theorem.views import closed
-from tensorprog.theorem.views.formula import ATOM, PRODUCT, SUM, Formulas, Piece, broken, mark, unmark
+from tensorprog.theorem.views.formula import (
+    ATOM,
+    PRODUCT,
+    SUM,
+    BatchLetters,
+    Formulas,
+    Piece,
+    broken,
+    decays,
+    mark,
+    unmark,
+)
 from tensorprog.theorem.views.names import GREEK
 from tensorprog.theorem.views.selection import Selection, select
 from tensorprog.theorem.views.statements import merge_zeros, sums_in_order
@@ -37,8 +48,7 @@ def latex(recursion: Recursion, get: str = "nngp") -> str:
     """
     selection = select(recursion, get)
     formulas = Formulas(LatexNotation(), selection)
-    blocks = [_block(formulas, tables) for tables in (selection.nngp, selection.ntk) if tables]
-    return "\n".join(blocks) + "\n"
+    return "\n".join(_blocks(formulas)) + "\n"
 
 
 def latex_document(recursion: Recursion, get: str = "nngp") -> str:
@@ -53,7 +63,7 @@ def latex_document(recursion: Recursion, get: str = "nngp") -> str:
         r"\begin{document}",
         rf"\section*{{{title} of {_escaped(selection.names.program.name)}}}",
         _legend(selection),
-        *(_block(formulas, tables) for tables in (selection.nngp, selection.ntk) if tables),
+        *_blocks(formulas),
         r"\end{document}",
     ]
     return "\n".join(lines) + "\n"
@@ -74,7 +84,43 @@ def _legend(selection: Selection) -> str:
     if selection.mirrored:
         equal = ", ".join(f"${notation.member(x, (), True)} = {notation.member(x, (), False)}$" for x in inputs)
         parts.append(f"Variances follow the same equations with {equal or 'equal runs'}.")
+    values = [n for t in (*selection.nngp, *selection.ntk) for c in t.clauses for n in ir.walk(c.value)]
+    if any(isinstance(n, ir.BatchnormExpectation | ir.BatchnormMean) for n in values):
+        parts.append(
+            "Under batch normalization each inverse root is an integral over a Laplace variable, and $V$ is the dual "
+            "of the function at the covariance of what is left "
+            "(Yang et al., A mean field theory of batch normalization, 2019)."
+        )
+    if selection.simulation is not None:
+        drawn = [notation.random(notation.member(g, (), False)) for g in selection.simulation.gaussians]
+        gaussians = ", ".join(f"${z}$" for z in drawn)
+        parts.append(
+            "What is marked (sampled) has no closed form: it is computed by randomised quasi-Monte Carlo, with a "
+            f"standard error, from the joint Gaussian law of {gaussians}."
+        )
+        if selection.simulation.means:
+            means = ", ".join(f"${notation.member(b, (), False)}$" for b in selection.simulation.means)
+            parts.append(f"Means in it are those of {means}.")
+        if selection.ntk:
+            parts.append(
+                r"In $\partial Z^u / \partial Z^g$, $Z^u$ is a function of all these Gaussians (Price's theorem)."
+            )
     return "\n".join(parts)
+
+
+def _blocks(formulas: Formulas) -> list[str]:
+    """Of the random variables that are sampled, of the NNGP and of the NTK."""
+    selection = formulas.selection
+    blocks = [_random_block(formulas)] if selection.simulation is not None else []
+    return blocks + [_block(formulas, tables) for tables in (selection.nngp, selection.ntk) if tables]
+
+
+def _random_block(formulas: Formulas) -> str:
+    rows = [
+        _statement(left, right, _scope(d.case.binders, formulas.conditions(d.case.conditions)), where)
+        for left, right, d, where in formulas.random_variables()
+    ]
+    return _aligned(rows + [[f"& {line}"] for line in formulas.functions()])
 
 
 def _block(formulas: Formulas, tables: Sequence[Table]) -> str:
@@ -89,6 +135,10 @@ def _block(formulas: Formulas, tables: Sequence[Table]) -> str:
             for clause in merge_zeros(zeros):
                 left = formulas.entry(table, clause.target, None)
                 rows.append(_statement(left, "0", _scope(*formulas.scope(clause)), []))
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
     lines = [" \\\\\n".join(f"  {line}" for line in row) for row in rows]
     return "\\begin{align*}\n" + " \\\\[4pt]\n".join(lines) + "\n\\end{align*}"
 
@@ -156,9 +206,7 @@ def _width(text: str) -> float:
         elif text.startswith(r"\sum_", i) or text.startswith(r"\prod_", i) or text.startswith(r"\max_", i):
             under, i = _group(text, text.index("_", i) + 1)
             total += max(2, 0.7 * max(map(_width, re.split(r"\\\\", under))))
-        elif text.startswith((r"\begin{", r"\end{", r"\left", r"\right", r"\quad", r"\qquad", r"\bigl", r"\bigr"), i):
-            match = re.compile(r"\\(begin|end)\{\w+\*?\}|\\left|\\right|\\bigl|\\bigr|\\qquad|\\quad").match(text, i)
-            assert match is not None
+        elif match := _SPACING.match(text, i):
             total += {r"\quad": 2, r"\qquad": 4}.get(match.group(), 0)
             i = match.end()
         elif c == "\\":
@@ -175,6 +223,7 @@ def _width(text: str) -> float:
     return total
 
 
+_SPACING = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\left|\\right|\\[bB]ig[lr]|\\qquad|\\quad")
 _SET = (r"\operatorname", r"\mathrm", r"\mathit", r"\text", r"\mathbb", r"\mathbf", r"\mathcal", r"\substack", r"\sqrt")
 _WORDS = {"arcsin", "arccos", "exp", "log", "sin", "cos", "sinh", "cosh", "tanh", "min", "max", "arctan"}
 
@@ -304,9 +353,12 @@ class LatexNotation:
         shown = rf"\mathbf{{1}}_{{[{', '.join(conditions)}]}}"
         return f"(1 - {shown})" if negated else shown
 
-    def reduction(self, kind: str, range_: Range, conditions: Sequence[str], body: Piece) -> Piece:
+    def reduction(self, kind: str, ranges: Sequence[Range], conditions: Sequence[str], body: Piece) -> Piece:
+        under = _under(ranges, conditions)
+        if kind not in ("max", "min", "prod"):
+            return Piece(rf"\operatorname*{{{kind}}}_{{{under}}} ({unmark(body.text)})", PRODUCT)
         inside = unmark(body.text) if body.level >= PRODUCT else f"({unmark(body.text)})"
-        return Piece(rf"\{kind}_{{{_under((range_,), conditions)}}} {inside}", PRODUCT, wide=True)
+        return Piece(rf"\{kind}_{{{under}}} {inside}", PRODUCT, wide=True)
 
     def softmax(self, range_: Range, at: str, body: str) -> Piece:
         total = rf"\sum_{{{_under((range_,), ())}}} \exp\left({body}\right)"
@@ -323,7 +375,9 @@ class LatexNotation:
         return f"{left} = {right}"
 
     def expectation(self, body: str) -> str:
-        return rf"\mathbb{{E}}\bigl[{body}\bigr]"
+        big = r"\Bigl[", r"\Bigr]"
+        left, right = big if r"\frac{\partial" in body else (r"\bigl[", r"\bigr]")
+        return rf"\mathbb{{E}}{left}{body}{right}"
 
     def letter(self, name: str, number: int, primed: bool = False) -> str:
         shown = {"mu": "m", "nu": "m'"}.get(name) or _name(name)
@@ -351,6 +405,62 @@ class LatexNotation:
 
     def define(self, left: str, right: str) -> str:
         return f"{left} = {right}"
+
+    def element(self, letter: str, indices: Sequence[Affine]) -> str:
+        return f"{letter}_{{{', '.join(map(_affine, indices))}}}"
+
+    def random(self, vector: str) -> str:
+        return f"Z^{{{vector}}}"
+
+    def slope(self, of: str, by: str) -> str:
+        return rf"\frac{{\partial {of}}}{{\partial {by}}}"
+
+    def sampled(self, body: str) -> Piece:
+        return Piece(rf"{body} \quad\text{{(sampled)}}", PRODUCT, wide=True)
+
+    def over_gaussians(self, letters: Sequence[str], body: str) -> Piece:
+        return Piece(rf"\sum_{{{', '.join(letters)}}} {mark(1)}{body}", PRODUCT, wide=True)
+
+    def members(self, letter: str, families: Sequence[str]) -> str:
+        return rf"{letter} \text{{ over all members of }} {', '.join(families)}"
+
+    def call(self, name: str, argument: str) -> str:
+        head = _name(name) if name in GREEK else rf"\operatorname{{{_escaped(name)}}}"
+        return f"{head}({argument})"
+
+    def laplace(self, letters: BatchLetters) -> tuple[Piece, list[str]]:
+        s, om, pi, di, centring = letters.s, letters.omega, letters.pi, letters.diagonal, letters.centring
+        decay = [rf"{e.text if e.level == ATOM else f'({e.text})'} {b} {x}" for e, b, x in decays(letters)]
+        falling = rf" \, e^{{-({' + '.join(decay)})}}" if decay else ""
+        limits = r"_{0}^{\infty}"
+        if len(s) == 1:
+            determinant = rf"\det(I + 2 {s[0]} {om})"
+            front = rf"\sqrt{{\frac{{{letters.sizes[0]}}}{{\pi}}}} \int{limits} {mark(1)}"
+            fraction = rf"\frac{{{letters.value}}}{{\sqrt{{{s[0]} \, {determinant}}}}}"
+            integral = rf"{front}{fraction}{falling} \, d{s[0]}"
+            notes = [rf"{pi} = {om} (I + 2 {s[0]} {om})^{{-1}}"]
+            block = letters.blocks[0]
+            size = letters.sizes[0]
+            notes.append(rf"{om} = {centring} {block} {centring}")
+            notes.append(rf"{centring} = I - \tfrac{{1}}{{{size}}} \mathbf{{1}} \mathbf{{1}}^{{\top}}")
+            return Piece(integral, PRODUCT, wide=True), notes
+        root = rf"\sqrt{{{di}}}"
+        inner = rf"I + 2 {root} \, {om} {root}"
+        front = rf"\frac{{\sqrt{{{' '.join(letters.sizes)}}}}}{{\pi}} \int{limits} \!\! \int{limits} {mark(1)}"
+        fraction = rf"\frac{{{letters.value}}}{{\sqrt{{{s[0]} {s[1]} \det({inner})}}}}"
+        p, k, q = letters.blocks
+        block = rf"\begin{{pmatrix}} {p} & {k} \\ {k}^{{\top}} & {q} \end{{pmatrix}}"
+        notes = [
+            rf"{pi} = {om} - 2 {om} {root} ({inner})^{{-1}} {root} \, {om}",
+            rf"{di} = {s[0]} I \oplus {s[1]} I",
+            rf"{om} = {centring} {block} {centring}",
+            rf"{centring} = " + r" \oplus ".join(map(_centring, letters.sizes)),
+        ]
+        return Piece(rf"{front}{fraction}{falling} \, d{s[0]} \, d{s[1]}", PRODUCT, wide=True), notes
+
+
+def _centring(size: str) -> str:
+    return rf"(I - \tfrac{{1}}{{{size}}} \mathbf{{1}} \mathbf{{1}}^{{\top}})"
 
 
 def _under(ranges: Sequence[Range], conditions: Sequence[str]) -> str:
@@ -400,9 +510,9 @@ class _Printer(LatexPrinter):
         return super()._print_Mul(e)
 
     def _print_Pow(self, e):
-        # A prime and a power on one letter would be a double superscript.
+        # A prime, or the h of Z^h, and a power on one letter would be a double superscript.
         base, exponent = e.args
-        if base.is_Symbol and "'" in self._print(base) and exponent.is_Integer and exponent > 0:
+        if base.is_Symbol and set("'^") & set(self._print(base)) and exponent.is_Integer and exponent > 0:
             return rf"{{{self._print(base)}}}^{{{exponent}}}"
         return super()._print_Pow(e)
 

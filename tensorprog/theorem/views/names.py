@@ -68,9 +68,13 @@ def families(table: Table) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Names:
-    """The names of a program's families, and what stands behind those that are not in its text."""
+    """The names of a program's families, and what stands behind those that are not in its text.
+
+    named: temporaries that have an equation of their own, and so are called by their names.
+    """
 
     program: Program
+    named: frozenset[str] = frozenset()
 
     @cached_property
     def written(self) -> frozenset[str]:
@@ -93,7 +97,8 @@ class Names:
         self, name: str, indices: tuple[Affine, ...]
     ) -> tuple[sympy.Expr, tuple[tuple[sympy.Symbol, Reference], ...]] | None:
         """A temporary that is a short function of vectors: the function and its vectors. None for all others."""
-        if not self.is_temporary(name) or not isinstance(self.program.families[name].type, Vector):
+        family = self.program.families[name]
+        if name in self.named or not self.is_temporary(name) or not isinstance(family.type, Vector):
             return None
         case = self._single(name)
         if case is None or not isinstance(case.body, Pointwise) or case.body.scalars:

@@ -13,8 +13,9 @@ from tensorprog.program.affine import Affine, Range
 from tensorprog.program.scope import size_symbol
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key, Node, Recursion, Table
-from tensorprog.theorem.tangent import Tangents, is_tangent, primal_key, program_of, tangents
+from tensorprog.theorem.tangent import Tangents, is_tangent, primal_key, program_of, tangent_key, tangents
 from tensorprog.theorem.views.names import Names, assigned
+from tensorprog.theorem.views.sampled import Simulation, simulation
 
 MOST_NODES = 4
 """A scalar of the compiler with at most so many nodes is put in where it is read."""
@@ -25,6 +26,7 @@ class Selection:
     """The tables to print: `nngp` and `ntk` in the order of computation. `tables` holds all, for looking up axes.
 
     mirrored: whether tables of a run with itself were left out because the cross tables say the same.
+    simulation: what the expectations are made of that no rule gives; None where there are none.
     """
 
     recursion: Recursion
@@ -34,6 +36,7 @@ class Selection:
     ntk: tuple[Table, ...]
     tangents: Tangents | None
     mirrored: bool
+    simulation: Simulation | None
 
 
 def select(recursion: Recursion, get: str = "nngp", everything: bool = False) -> Selection:
@@ -43,11 +46,15 @@ def select(recursion: Recursion, get: str = "nngp", everything: bool = False) ->
     """
     if get not in ("nngp", "ntk"):
         raise ValueError(f"get is 'nngp' or 'ntk', not {get!r}")
-    names = Names(program_of(recursion))
+    program = program_of(recursion)
+    names = Names(program)
     made = tangents(recursion) if get == "ntk" else None
     tables = {**recursion.tables, **(made.tables if made else {})}
     if not everything:
         tables = put_in(tables, names)
+    simulated = simulation(tables, program)
+    if simulated is not None:
+        names = Names(program, frozenset(simulated.families))
     ordered = in_order(sorted(tables.values(), key=lambda t: _place(t, names)))
     wanted = [t for t in ordered if everything or (t.clauses and t.key.kind != ir.GRAM)]
     mirrored = False
@@ -57,7 +64,8 @@ def select(recursion: Recursion, get: str = "nngp", everything: bool = False) ->
         mirrored = len(wanted) < before
         wanted = [t for t in wanted if not _repeated(t, tables)]
     ntk = [t for t in wanted if is_tangent(t.key)]
-    return Selection(recursion, names, tables, tuple(t for t in wanted if t not in ntk), tuple(ntk), made, mirrored)
+    nngp = tuple(t for t in wanted if t not in ntk)
+    return Selection(recursion, names, tables, nngp, tuple(ntk), made, mirrored, simulated)
 
 
 def _place(table: Table, names: Names) -> tuple:
@@ -74,6 +82,11 @@ def in_order(tables: list[Table]) -> list[Table]:
     """
     places = {t.key: k for k, t in enumerate(tables)}
     needs = {t.key: {r.key for c in t.clauses for r in _same_step(c)} & places.keys() - {t.key} for t in tables}
+    for t in tables:
+        # What is sampled comes after the Gaussians that it is made of, but for those that are computed from it.
+        law = {k for c in t.clauses for n in ir.walk(c.value) if isinstance(n, ir.Sampled) for k in n.tables}
+        law = {tangent_key(k) for k in law} if is_tangent(t.key) else law
+        needs[t.key] |= {k for k in law & places.keys() if t.key not in needs[k]}
     result: list[Table] = []
     left = list(tables)
     done: set[Key] = set()

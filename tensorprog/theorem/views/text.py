@@ -15,7 +15,19 @@ from tensorprog.program.affine import Affine, Range
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Recursion, Table
 from tensorprog.theorem.views import closed
-from tensorprog.theorem.views.formula import ATOM, PRODUCT, SUM, Formulas, Piece, broken, mark, unmark
+from tensorprog.theorem.views.formula import (
+    ATOM,
+    PRODUCT,
+    SUM,
+    BatchLetters,
+    Formulas,
+    Piece,
+    broken,
+    decays,
+    deepen,
+    mark,
+    unmark,
+)
 from tensorprog.theorem.views.selection import Selection, select
 from tensorprog.theorem.views.statements import merge_zeros, sums_in_order
 
@@ -33,10 +45,11 @@ def text(recursion: Recursion, get: str = "nngp") -> str:
     """
     selection = select(recursion, get)
     formulas = Formulas(TextNotation(), selection)
-    blocks = [_header(selection, get), _block(formulas, selection.nngp)]
+    blocks = [_header(selection, get), _random_block(formulas)]
     if get == "ntk":
-        blocks.insert(1, "NNGP")
-        blocks += ["NTK", _block(formulas, selection.ntk)]
+        blocks += ["NNGP", _block(formulas, selection.nngp), "NTK", _block(formulas, selection.ntk)]
+    else:
+        blocks.append(_block(formulas, selection.nngp))
     return "\n\n".join(b for b in blocks if b) + "\n"
 
 
@@ -73,10 +86,13 @@ def _header(selection: Selection, get: str) -> str:
 
 def _shown_temporaries(selection: Selection) -> list[str]:
     """Vectors of the compiler that have an equation under their own name."""
+    simulated = selection.simulation.families if selection.simulation is not None else ()
     shown: dict[str, None] = {}
     for table in (*selection.nngp, *selection.ntk):
         for name in table.key.families:
             indices = tuple(Affine.symbol(r.name) for r in selection.names.program.families[name].ranges)
+            if name in simulated:
+                continue  # Z^name has an equation
             if selection.names.is_temporary(name) and selection.names.function_of(name, indices) is None:
                 shown[name] = None
     return sorted(shown, key=lambda name: selection.names.order[name])
@@ -111,7 +127,37 @@ def _legend(selection: Selection) -> list[str]:
         lines.append("1[…] is 1 where the conditions hold, else 0.")
     if any(c.conditions for c, _ in values) or not all(t.clauses for t in selection.tables.values() if _defined(t)):
         lines.append("An entry that no line gives is 0.")
+    lines += _integral_legend(values)
+    lines += _sampled_legend(selection)
     return [line for line in lines if line]
+
+
+def _integral_legend(values: Sequence[tuple[ir.Clause, ir.Node]]) -> list[str]:
+    nodes = [n for _, n in values if isinstance(n, ir.BatchnormExpectation | ir.BatchnormMean)]
+    if not nodes:
+        return []
+    lines = [
+        "Batch normalization: each 1/sqrt is an integral over a Laplace variable, and V is the dual of the function",
+        "at the covariance Π of what is left (Yang et al., A mean field theory of batch normalization, 2019).",
+    ]
+    if any(isinstance(n, ir.BatchnormExpectation) and n.moved is not None for n in nodes):
+        lines.append("∂E/∂Σ is the derivative of that integral by one covariance between the batches.")
+    return lines
+
+
+def _sampled_legend(selection: Selection) -> list[str]:
+    if selection.simulation is None:
+        return []
+    gaussians = ", ".join(f"Z^{g}" for g in selection.simulation.gaussians)
+    lines = [
+        "(sampled): no closed form; computed by randomised quasi-Monte Carlo, with a standard error,",
+        f"from the joint Gaussian law of {gaussians}.",
+    ]
+    if selection.simulation.means:
+        lines.append(f"Means in it are those of {', '.join(selection.simulation.means)}.")
+    if selection.ntk:
+        lines.append("∂Z^u/∂Z^g: Z^u as a function of all these Gaussians (Price's theorem).")
+    return lines
 
 
 def _defined(table: Table) -> bool:
@@ -132,6 +178,19 @@ def _block(formulas: Formulas, tables: Sequence[Table]) -> str:
             rows.append((left, right, _scope(*formulas.scope(clause)), where))
         if len(zeros) == len(table.clauses) or table.key.kind not in (ir.SCALAR, ir.DATA, ir.MEAN):
             rows += _zeros(formulas, table, zeros)
+    return _laid(rows)
+
+
+def _random_block(formulas: Formulas) -> str:
+    """The equations of the random variables that are sampled."""
+    rows = []
+    for left, right, d, where in formulas.random_variables():
+        rows.append((left, right, _scope(d.case.binders, formulas.conditions(d.case.conditions)), where))
+    return _laid(rows)
+
+
+def _laid(rows: Sequence[tuple[str, str, str, list[str]]]) -> str:
+    """Rows of (left side, right side, ranges, where)."""
     pad = max((len(left) for left, *_ in rows if len(left) <= MOST_ALIGNED), default=0)
     laid = [(_lines(left, right, pad), scope, where) for left, right, scope, where in rows]
     column = max((len(x[-1]) for x, scope, _ in laid if scope and len(x[-1]) <= 76), default=MOST_ALIGNED) + 4
@@ -189,7 +248,11 @@ def _hung(right: str, width: int) -> list[str]:
 # ---------------------------------------------------------------- the notation
 
 
-_LETTERS = {"mu": "m", "nu": "m'", "rho": "ρ", "kappa": "κ", "sigma": "σ", "tau": "τ", "zeta": "ζ"}
+_LETTERS = {
+    "mu": "m", "nu": "m'", "rho": "ρ", "kappa": "κ", "sigma": "σ", "tau": "τ", "zeta": "ζ", "gamma": "γ", "lambda": "λ",
+    "epsilon": "ε", "Gamma": "Γ", "Upsilon": "Υ", "Omega": "Ω", "Psi": "Ψ", "Pi": "Π", "Phi": "Φ", "Delta": "Δ",
+    "Lambda": "Λ",
+}  # fmt: skip
 
 
 class TextNotation:
@@ -243,8 +306,8 @@ class TextNotation:
         shown = f"1[{', '.join(conditions)}]"
         return f"(1 - {shown})" if negated else shown
 
-    def reduction(self, kind: str, range_: Range, conditions: Sequence[str], body: Piece) -> Piece:
-        return Piece(f"{kind}[{_under((range_,), conditions)}]({body.text})")
+    def reduction(self, kind: str, ranges: Sequence[Range], conditions: Sequence[str], body: Piece) -> Piece:
+        return Piece(f"{kind}[{_under(ranges, conditions)}]({body.text})")
 
     def softmax(self, range_: Range, at: str, body: str) -> Piece:
         return Piece(f"exp({at})/sum[{range_}](exp({body}))", PRODUCT)
@@ -281,6 +344,50 @@ class TextNotation:
 
     def define(self, left: str, right: str) -> str:
         return f"{left} = {right}"
+
+    def element(self, letter: str, indices: Sequence[Affine]) -> str:
+        return self.member(letter, indices, False)
+
+    def random(self, vector: str) -> str:
+        return f"Z^{vector}"
+
+    def slope(self, of: str, by: str) -> str:
+        return f"∂{of}/∂{by}"
+
+    def sampled(self, body: str) -> Piece:
+        return Piece(f"{body}  (sampled)", PRODUCT, True)
+
+    def over_gaussians(self, letters: Sequence[str], body: str) -> Piece:
+        return Piece(f"sum[{', '.join(letters)}]({mark(1)}{deepen(body)})")
+
+    def members(self, letter: str, families: Sequence[str]) -> str:
+        return f"{letter} over all members of {', '.join(families)}"
+
+    def call(self, name: str, argument: str) -> str:
+        return f"{name}({argument})"
+
+    def laplace(self, letters: BatchLetters) -> tuple[Piece, list[str]]:
+        s, om, pi, di = letters.s, letters.omega, letters.pi, letters.diagonal
+        decay = [f"{e.text if e.level == ATOM else f'({e.text})'} {b} {x}" for e, b, x in decays(letters)]
+        fall = ""
+        if decay:
+            fall = f" exp(-({' + '.join(decay)}))" if len(decay) > 1 else f" exp(-{decay[0]})"
+        if len(s) == 1:
+            integral = f"sqrt({letters.sizes[0]}/π) ·{mark(1)} ∫ d{s[0]} {s[0]}^(-1/2){fall}"
+            integral += f" det(I + 2 {s[0]} {om})^(-1/2){mark(1)} {letters.value}"
+            resolvent = f"{pi} = {om} (I + 2 {s[0]} {om})⁻¹"
+            block = letters.blocks[0]
+            notes = [f"{s[0]} from 0 to ∞"]
+        else:
+            integral = f"sqrt({' '.join(letters.sizes)})/π ·{mark(1)} ∫∫ d{s[0]} d{s[1]} ({s[0]} {s[1]})^(-1/2){fall}"
+            integral += f" det(I + 2 √{di} {om} √{di})^(-1/2){mark(1)} {letters.value}"
+            resolvent = f"{pi} = {om} - 2 {om} √{di} (I + 2 √{di} {om} √{di})⁻¹ √{di} {om}"
+            p, k, q = letters.blocks
+            block = f"[[{p}, {k}], [{k}ᵀ, {q}]]"
+            notes = [f"{s[0]}, {s[1]} from 0 to ∞", f"{di} = {s[0]} I on the first batch and {s[1]} I on the second"]
+        notes += [resolvent, f"{om} = {letters.centring} {block} {letters.centring}"]
+        notes.append(f"{letters.centring} = I - 1 1ᵀ/size on {'each' if len(s) > 1 else 'the'} batch")
+        return Piece(integral, PRODUCT, True), notes
 
 
 def _under(ranges: Sequence[Range], conditions: Sequence[str]) -> str:
@@ -372,6 +479,9 @@ class _Printer(StrPrinter):
 
     def _print_exp(self, e):
         return f"exp({self._print(e.args[0])})"
+
+    def _print_Abs(self, e):
+        return f"abs({self._print(e.args[0])})"
 
     def _print_Function(self, e):
         function = by_head(e.func)
