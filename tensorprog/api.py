@@ -260,9 +260,9 @@ class Kernel:
 
     Called with x1 of shape (N1, *axes, d) and x2 of shape (N2, *axes', d), or dicts of such by the inputs' names, it
     gives arrays (N1, N2, *output axes of x1's run, *output axes of x2's run) in the dtype of the data. Axes whose
-    length is a parameter may differ between x1 and x2, and between the samples of a list, `k([sentence_a, sentence_b])`:
-    then an output with axes gives blocks [i][j] instead of one array. It works under `jax.jit`, and is differentiable in the data and
-    in `params`.
+    length is a parameter may differ between x1 and x2, and those of a list, `k([sentence_a, sentence_b])`, among each
+    other; an output with axes then gives blocks [i][j] instead of one array. It works under `jax.jit`, and is
+    differentiable in the data and in `params`.
     """
 
     def __init__(
@@ -315,9 +315,8 @@ class Kernel:
         Raises ValueError where data or params do not fit, or the kernel would be larger than the memory; ProgramError
         where the program does not hold together at the data's sizes, or the NTK does not exist.
         """
-        from tensorprog.arguments import read_arguments
-
         from tensorprog import ragged
+        from tensorprog.arguments import read_arguments
 
         if isinstance(x2, str):
             raise ValueError(f"x2 is data or None, not {x2!r}: write k(x1, None, {x2!r})")
@@ -326,7 +325,7 @@ class Kernel:
             self._program._check_ntk()
         if ragged.is_ragged(x1) or ragged.is_ragged(x2):
             inputs = [f.name for f in self._program.ir.inputs]
-            options = {"params": params, "wrt": wrt, "return_stderr": return_stderr, "tol": tol}
+            options: dict[str, Any] = {"params": params, "wrt": wrt, "return_stderr": return_stderr, "tol": tol}
             return ragged.evaluate(lambda a, b: self(a, b, get, **options), inputs, x1, x2)
         params = _real_parameters(self._program.ir, params)
         self._program._check_values(params or {})
@@ -335,8 +334,8 @@ class Kernel:
             self._check_batches(first, second)
         arrays = first.arrays, None if second is None else second.arrays
         if self._program.sampled:
-            tol = _sampling(tol)["tol"]
-            return self._backend(*arrays, get, params, wrt, return_stderr=return_stderr, tol=tol)
+            more: dict[str, Any] = {"return_stderr": return_stderr, "tol": _sampling(tol)["tol"]}
+            return self._backend(*arrays, get, params, wrt, **more)
         result = self._backend(*arrays, get, params, wrt)
         return _with_zero_errors(result, get) if return_stderr else result
 
@@ -382,7 +381,7 @@ class Kernel:
         if "ntk" in names:
             self._check_batches(first, second)
         arrays = first.arrays, None if second is None else second.arrays
-        options = {"errors": suffix == ".npz"} if self._program.sampled else {}
+        options: dict[str, Any] = {"errors": suffix == ".npz"} if self._program.sampled else {}
         with store(path) as target:
             return self._backend.stream(target.create, *arrays, names, params, wrt, **options)
 

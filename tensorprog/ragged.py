@@ -2,9 +2,9 @@
 
     k([x_a, x_b])      x_a of shape (7, d), x_b of shape (9, d)
 
-Samples of equal shape are evaluated together. An output without axes gives an array (N1, N2); one with axes gives blocks
-[i][j] of shape (*output axes of sample i, *output axes of sample j), which `numpy.block` puts together where the output has
-one axis.
+Samples of equal shape are evaluated together. An output without axes gives an array (N1, N2); one with axes gives
+blocks [i][j] of shape (*output axes of sample i, *output axes of sample j), which `numpy.block` puts together where the
+output has one axis.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from tensorprog.theorem.recursion import Recursion
 def kernel_module(recursion: Recursion, build: Callable[[Recursion, str], Module]) -> str:
     """Source of a module with `kernel(x1, x2=None, get=("nngp", "ntk"))` that imports only jax and numpy.
 
-    `build` makes the module with a docstring. The docstring gives the program, its parameters and the recursion. Raises ProgramError where a parameter has no
-    value.
+    `build` makes the module with a docstring, which gives the program, its parameters and the recursion. Raises
+    ProgramError where a parameter has no value.
     """
     from tensorprog.theorem.views import render
 

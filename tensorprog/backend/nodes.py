@@ -668,7 +668,7 @@ class NodeWriter:
         for name, r, at in places:
             position = found.index(name)
             axis = self.system.names.range_of(ir.Axis(r, 0, None), None)
-            kind, source, label, size = self._subscript(at, axis)
+            kind, source, label, _ = self._subscript(at, axis)
             if kind == "int":
                 text = f"entry({text}, {position}, {source})"
                 del found[position]

@@ -98,7 +98,7 @@ class Holding:
         for name in read:
             graph.add_node(("family", name))
             graph.add_edges_from((("family", name), ("source", s)) for s in sources.get(name, ()))
-        found = {}
+        found: dict[str, Class] = {}
         components = sorted(networkx.connected_components(graph), key=lambda c: sorted(map(str, c)))
         for number, component in enumerate(components):
             found |= {name: number for kind, name in component if kind == "family"}
@@ -196,7 +196,9 @@ class Holding:
         for term in sympy.Add.make_args(e):
             factors = sympy.Mul.make_args(term)
             sums = [x for x in factors if len(x.free_symbols & symbols.keys()) > 1]
-            sums += [x for x in factors if x.is_Add and any(not self._is_drawn_from(s, symbols) for s in x.free_symbols)]
+            sums += [
+                x for x in factors if x.is_Add and any(not self._is_drawn_from(s, symbols) for s in x.free_symbols)
+            ]
             if not sums:
                 result.append(term)
                 continue

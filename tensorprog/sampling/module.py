@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tensorprog.backend.module import Module, ntk_obstacle
 from tensorprog.expectation.source import HEADER, runtime_source
+from tensorprog.program.ir import Program
 from tensorprog.sampling.writer import NetworkWriter
 from tensorprog.theorem.recursion import Recursion
 
@@ -13,6 +14,7 @@ RUNTIME = ("lattice", "reductions", "paths", "kernels")
 def build_sampled_module(recursion: Recursion, header: str = "") -> Module:
     """The module of a recursion some of whose expectations are sampled."""
     program = recursion.program
+    assert isinstance(program, Program)
     writer = NetworkWriter(program)
     network, laws = writer.network(), writer.laws()
     rules, needed = writer.factor_rules()

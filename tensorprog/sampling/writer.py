@@ -5,7 +5,8 @@
         h[t] := LinComb(W_s[t] + U_x[t] + b)                h[t] = path.combine([(1, W_s[t]), (1, U_x[t]), (1, b)])
         s[t] := Nonlin(erf(h[t]))                           s[t] = path.apply(fn_s, (h[t],))
 
-with `def fn_s(z1): return jax.lax.erf(z1)` before it. Loops are Python's: the source runs while JAX traces, or call by call.
+with `def fn_s(z1): return jax.lax.erf(z1)` before it. Loops are Python's: the source runs while JAX traces, or call by
+call.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tensorprog.program.ir import Clause, Family, Program
 from tensorprog.program.laws import growth, nngp_scale
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.types import Data, Matrix, Process, Scalar, Vector
+from tensorprog.sampling.holding import Holding
 from tensorprog.theorem.cases import (
     CaseReader,
     Linear,
@@ -35,7 +37,6 @@ from tensorprog.theorem.cases import (
     Term,
     VectorReduction,
 )
-from tensorprog.sampling.holding import Holding
 from tensorprog.theorem.recursion import Condition
 
 _Z, _W = sympy.Symbol("z", real=True), sympy.Symbol("w", real=True)
@@ -82,8 +83,8 @@ class NetworkWriter:
     def laws(self) -> list[str]:
         lines = [
             "def laws_of(params, sizes, trained):",
-            '    """Of every weight and vector, by its indices: lim fan-in · multiplier² · variance; the same without the',
-            '    variance, or 0 where it is not trained; the mean."""',
+            '    """Of every weight and vector, by its indices: lim fan-in · multiplier² · variance; the same without',
+            '    the variance, or 0 where it is not trained; the mean."""',
         ]
         for r in self.program.reals:
             lines.append(f"    {self.name(r)} = params[{r!r}]")
@@ -184,7 +185,9 @@ class NetworkWriter:
                     if c == 1 and s not in seen and rest.is_constant:
                         shift = -rest.constant - 1
                         text = f"{self.name(f.name)}.shape[{k - after}]"
-                        lines.append(f"{self.name(s)} = {text}" + (f" {'+' if shift > 0 else '-'} {abs(shift)}" if shift else ""))
+                        lines.append(
+                            f"{self.name(s)} = {text}" + (f" {'+' if shift > 0 else '-'} {abs(shift)}" if shift else "")
+                        )
                         seen.add(s)
             if isinstance(f.type, Data) and f.type.size not in seen:
                 lines.append(f"{self.name(f.type.size)} = {self.name(f.name)}.shape[-1]")
@@ -199,7 +202,9 @@ class NetworkWriter:
         for k, s in enumerate(statements):
             here = (*position, k)
             if isinstance(s, syntax.For):
-                clause = next((c for pos, found in self.clauses.items() if pos[: len(here)] == here for _, c in found), None)
+                clause = next(
+                    (c for pos, found in self.clauses.items() if pos[: len(here)] == here for _, c in found), None
+                )
                 if clause is None:
                     continue
                 loops = {r.name: (r, back) for r, back in zip(clause.loops, clause.reverse, strict=True)}
@@ -232,9 +237,9 @@ class NetworkWriter:
                 body = self.reader._body(family, value, ranges, {})
             texts.append((self._instruction(family, body), alternatives))
         text = texts[-1][0]
-        for value, alternatives in reversed(texts[:-1]):
+        for branch, alternatives in reversed(texts[:-1]):
             condition = " or ".join(self._conditions(a, len(alternatives) > 1) for a in alternatives) or "False"
-            text = f"({value}) if {condition} else ({text})"
+            text = f"({branch}) if {condition} else ({text})"
         self.line(f"{target} = {text}")
         self.indent -= len(bound)
 
@@ -297,9 +302,9 @@ class NetworkWriter:
                     return f"{function}({', '.join([*vectors, *(f'spread({s})' for s in scalars)])})"
                 verb = "moment" if scalar else "apply"
                 end = f", ({', '.join(scalars)},)" if scalars else ""
-                terms = None if scalar else self._held_terms(family.name, body)
-                if terms is not None:
-                    end = f"{end or ', ()'}, {terms}"
+                held = None if scalar else self._held_terms(family.name, body)
+                if held is not None:
+                    end = f"{end or ', ()'}, {held}"
                 return f"path.{verb}({function}, ({', '.join(vectors)},){end})"
         raise AssertionError(body)
 
@@ -343,7 +348,8 @@ class NetworkWriter:
         while function in self.program.families:
             function += "_"
         names: dict[sympy.Symbol, str] = {}
-        vectors, scalars = [], []
+        vectors: list[str] = []
+        scalars: list[str] = []
         used = f.expression.free_symbols
         for s, r in f.vectors:
             if s in used:

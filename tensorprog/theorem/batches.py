@@ -1,8 +1,8 @@
 """E φ(u_b) φ'(u'_b') for batch-normalized Gaussians u and functions with one kink, at 0: relu and its like.
 
-Such a function is α u + β |u|, which scales with its argument: 1 / sqrt(s + eps) comes out of it, and the expectation is
-an integral over two Laplace variables (Yang et al., A mean field theory of batch normalization, section 3 and its
-appendix on the Laplace method; expectation/runtime/batchnorm.py).
+Such a function is α u + β |u|, which scales with its argument: 1 / sqrt(s + eps) comes out of it, and the expectation
+is an integral over two Laplace variables (Yang et al., A mean field theory of batch normalization, its Laplace method;
+expectation/runtime/batchnorm.py).
 """
 
 from __future__ import annotations
@@ -44,8 +44,18 @@ class Batches(Expectations):
         q = self._block(run_right, w1, w2, inside)
         same = self._same(self._put_at(u, left), self._put_at(w, right))
         return ir.BatchnormExpectation(
-            phi, gamma, (first, second), (third, fourth), k, p, q,
-            self._eps(left, view.left), self._eps(right, view.right), left.at[0], right.at[0], same,
+            phi,
+            gamma,
+            (first, second),
+            (third, fourth),
+            k,
+            p,
+            q,
+            self._eps(left, view.left),
+            self._eps(right, view.right),
+            left.at[0],
+            right.at[0],
+            same,
         )
 
     def _expectation(self, f: Pointwise, view: View, ranges, case: Case) -> Node:

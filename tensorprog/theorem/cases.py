@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import sympy
 
-from tensorprog.errors import NotDerived, ProgramError, Span
+from tensorprog.errors import ProgramError, Span
 from tensorprog.language import syntax
 from tensorprog.program.affine import Affine, Range, at_most, extent, map_bound, maximum, minimum, shift
 from tensorprog.program.ir import Family, Function, Program
@@ -94,7 +94,7 @@ class Multiply:
 
 @dataclass(frozen=True)
 class Pointwise:
-    """A coordinatewise function: symbols of `expression` stand for vectors, for functions of C's, and for reductions."""
+    """A coordinatewise function: symbols of `expression` stand for vectors, functions of C's, and reductions."""
 
     expression: sympy.Expr
     vectors: tuple[tuple[sympy.Symbol, Reference], ...]

@@ -25,9 +25,8 @@ class Sampling(Batches):
             for v in second:
                 if self._related(u, v):
                     keys[self._full(view.stream, u, v)] = None
-        return ir.Sampled(
-            (me.name, me.indices), other and (other.name, other.indices), tuple(functions), tuple(keys)
-        )
+        partner = None if other is None else (other.name, other.indices)
+        return ir.Sampled((me.name, me.indices), partner, tuple(functions), tuple(keys))
 
     def _gaussians(self, body, functions) -> tuple[str, ...]:
         """The families of G-vars that a vector is a function of, coordinate by coordinate."""

@@ -9,7 +9,6 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.cli import main
-from tensorprog.errors import NotDerived
 
 WIDTHS = (32, 192)
 SEEDS = 10
@@ -55,15 +54,20 @@ def test_deviations_fall_like_one_over_the_root_of_the_width(name, rng):
         if isinstance(shape, dict)
         else shape and rng.normal(size=shape)
     )
-    try:
-        found = tp.verify(program, x, widths=WIDTHS, seeds=SEEDS)
-    except NotDerived as error:
-        pytest.xfail(f"the limit is not derived yet: {error.message}")
+    found = tp.verify(program, x, widths=WIDTHS, seeds=SEEDS)
     assert set(found.slopes) == ({"m"} if name == "semicircle" else {"nngp", "ntk"})
     for kernel, slope in found.slopes.items():
         assert -0.7 <= slope <= -0.35, f"{kernel}: {slope}\n{found}"
         middle = found.quantiles[kernel][-1, 1]
         assert 0 < middle < 0.5, found
+
+
+def test_transformer_of_two_layers_with_variances_other_than_one(rng):
+    """Where a published backward recursion has the wrong power of var_u, by a third of the NTK."""
+    program = tp.load("transformer", depth=2, var_u=2)
+    found = tp.verify(program, rng.normal(size=(2, 2, 4)), widths=(64, 256), seeds=6, get="ntk")
+    assert -0.75 <= found.slopes["ntk"] <= -0.3, found
+    assert found.quantiles["ntk"][-1, 1] < 0.12, found
 
 
 def test_wrong_theory_shows(rng):

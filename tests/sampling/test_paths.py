@@ -25,7 +25,7 @@ EXACT = [
 
 
 def _within(value, exact, error, times=4.5, floor=2e-3):
-    """Within so many standard errors; those of eight shifts are rough, so a small part of the largest entry is added."""
+    """Within so many standard errors; those of eight shifts are rough, so a part of the largest entry is added."""
     value, exact, error = (np.asarray(a) for a in (value, exact, error))
     assert (abs(value - exact) <= times * error + floor * abs(exact).max()).all()
 

@@ -140,10 +140,10 @@ def _pair_rule(values, rate):
     0.7·sinh(y), converge exponentially. Where a batch varies in many directions few are enough; with eps = 0 and one
     direction the integrand falls no faster than exp(-y).
     """
-    count, step, last, rest = PAIR_NODES[values.dtype == jnp.float64]
+    count, shortest, last, rest = PAIR_NODES[values.dtype == jnp.float64]
     rank, grid = values.ndim + 1, np.linspace(0, last, 113)
     end = _needed(values, rate, grid, 0.49 * np.sinh(grid) ** 2, rest)
-    step = jnp.maximum(step, end / count)
+    step = jnp.maximum(shortest, end / count)
     y = (jnp.arange(count, dtype=values.dtype).reshape(-1, *[1] * rank) + 0.5) * step
     return 0.49 * jnp.sinh(y) ** 2, jnp.where(y < end, 1.4 * jnp.cosh(y) * step, 0)
 

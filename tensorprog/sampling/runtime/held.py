@@ -65,7 +65,7 @@ class _Held:
         return Gaussian({c: (size, self.summed(size, parts)) for c, (size, parts) in features.items()}, mean)
 
     def apply(self, f, vectors, scalars=(), terms=None):
-        """f(*vectors, *scalars); `terms` writes it as Σ coefficient(drawn) · held vector · Π factors of one Gaussian."""
+        """f(*vectors, *scalars); `terms`: as Σ coefficient(drawn) · held vector · Π factors of one Gaussian each."""
         if terms is None:
             return self.drawn_function(f, vectors, scalars)
         parts = []
@@ -199,7 +199,9 @@ class HeldPath(_Held):
         for g, k in enumerate(self.counts):
             before = 0 if left is None else left.counts[g]
             channels = self.groups.channels[g]
-            self.features.append({c: jnp.zeros((*batch, k, *self._shape(c, n)), self.dtype) for c, n in channels.items()})
+            self.features.append(
+                {c: jnp.zeros((*batch, k, *self._shape(c, n)), self.dtype) for c, n in channels.items()}
+            )
             self.places.append({c: {r: [0] * k for r in layout.commons.get(c, ())} for c in channels})
             self.inverse.append(jnp.zeros((*batch, k, k), self.dtype))
             self.joint.append(jnp.zeros((*batch, k, before), self.dtype))
@@ -316,7 +318,7 @@ class HeldPath(_Held):
         return products(rows, jnp.broadcast_to(value, (*value.shape[:-1], size)), scale / size)
 
     def _common(self, run, g, channel, common, second):
-        """Π over classes of E u_i u for the factor that each row has of the class and the one that a new operand has."""
+        """Π over classes of E u_i u, u_i being the factor that a row has of the class and u that of a new operand."""
         result = 1.0
         for r, places in run.places[g][channel].items():
             result = result * common_factors(second[r], jnp.asarray(places), common.get(r, 0))
@@ -331,7 +333,14 @@ class HeldPath(_Held):
             self.inverse[g], value = draw_alone(self.inverse[g], i, own, self.points[g])
         else:
             self.inverse[g], self.joint[g], value = draw_given(
-                self.inverse[g], self.joint[g], i, own, shared, self.points[g], self.left.inverse[g], self.left.points[g]
+                self.inverse[g],
+                self.joint[g],
+                i,
+                own,
+                shared,
+                self.points[g],
+                self.left.inverse[g],
+                self.left.points[g],
             )
         return value + mean
 
@@ -361,11 +370,19 @@ class HeldPath(_Held):
         for key in names:
             chosen = tuple(n == key for n, _ in run.factors[g])
             column = column + factor_column(
-                key, name, chosen, covariances, rows, run.variances[g], run.means[g], self.variances[g], self.means[g],
-                number, self.params,
+                key,
+                name,
+                chosen,
+                covariances,
+                rows,
+                run.variances[g],
+                run.means[g],
+                self.variances[g],
+                self.means[g],
+                number,
+                self.params,
             )
         return set_one(column, factor_mean(name, self.variances[g], self.means[g], number, self.params))
-
 
     def output_rows(self, outputs, channel):
         """What a readout multiplies in each output, (…, T, P) or (…, T, A, P), and their common factors by class."""

@@ -123,7 +123,7 @@ class Groups:
         for own in (drawn for s in surveys for drawn in s.drawn):
             touched = [g for g in self.channels if g.keys() & own.keys()]
             rest = [g for g in self.channels if not g.keys() & own.keys()]
-            self.channels = rest + [{c: size for g in (*touched, own) for c, size in g.items()}]
+            self.channels = [*rest, {c: size for g in (*touched, own) for c, size in g.items()}]
         self.of = {c: g for g, channels in enumerate(self.channels) for c in channels}
 
     def counts(self, survey):
@@ -268,8 +268,15 @@ class Path(_Run):
         else:
             left = self.left
             self.states[g], feature, value = draw_second(
-                self.states[g], i, parts, self.scales[g], self.points[g], sizes, self.batch,
-                left.states[g], left.points[g],
+                self.states[g],
+                i,
+                parts,
+                self.scales[g],
+                self.points[g],
+                sizes,
+                self.batch,
+                left.states[g],
+                left.points[g],
             )
             slopes = {g: self._tangent(g, feature, operands)[..., None]} if self.slopes else {}
         return Vector(value + mean, slopes)
