@@ -95,7 +95,7 @@ def test_files_that_are_no_programs(tmp_path, content, message):
     [
         ("transfomer", "there is no such file or bundled program", "did you mean 'transformer'?"),
         ("nowhere/rnn.netsor", "there is no such file or bundled program", "did you mean 'rnn'?"),
-        ("zzzzzz", "there is no such file or bundled program", "the bundled programs are batchnorm"),
+        ("zzzzzz", "there is no such file or bundled program", "the bundled programs are attention"),
         (".", "this is a directory, not a program", None),
         ("a\0b", "the file cannot be read", None),
         ("x" * 5000, "the file cannot be read", None),

@@ -216,14 +216,18 @@ class SampledKernel(Kernel):
 
     def _pair_bytes(self, x1, x2, points: int, ntk: bool, itemsize: int) -> int:
         """What one replicate of one pair takes: features, samples and slopes of both runs."""
-        total = 0
-        for x in (x1, x2):
-            survey = self._namespace["survey_of"](self._namespace["shapes_of"](x))
+        shapes = [self._namespace["shapes_of"](x) for x in (x1, x2)]
+        held = plain = 0
+        if self._namespace["HELD"]:
+            layout = self._namespace["layout_of"](*shapes)
+            held = 2 * sum(layout.floats(run) for run in (0, 1))
+        for own in shapes if ntk or not held else ():
+            survey = self._namespace["survey_of"](own)
             drawn = len(survey.drawn)
-            features = sum(size is None for own in survey.drawn for size in own.values())
+            features = sum(size is None for g in survey.drawn for size in g.values())
             slopes = 1 + (min(drawn, 3 * survey.widest) if ntk else 0)
-            total += (2 * features + drawn + survey.functions) * slopes
-        return total * points * itemsize
+            plain += (2 * features + drawn + survey.functions) * slopes
+        return max(held, plain, 1) * points * itemsize
 
 
 def _cut_replicates(normals, block: slice):

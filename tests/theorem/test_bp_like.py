@@ -21,6 +21,7 @@ def of(text, **settings):
 NETSOR = [
     *("mlp", "resnet", "rnn", "rnn_avgpool", "gru", "lstm"),
     *("batchnorm", "cnn_flat", "cnn_pool", "gcn", "transformer"),
+    *("attention", "batchnorm_phi", "cnn_max", "mgu", "squeeze", "transformer_heads"),
 ]
 
 

@@ -182,6 +182,14 @@ class Layout:
         return found
 
 
+    def floats(self, run):
+        """How many numbers a run keeps for each point of the lattice, nearly."""
+        survey = self.surveys[run]
+        sizes = {g: len(f) + 1 for g, f in survey.factors.items()}
+        channels = [c for own in (*survey.drawn, *survey.held) for c, size in own.items() if size is None]
+        return survey.functions + sum(sizes.get(self.main.get(c), 1) for c in channels)
+
+
 class HeldPath(_Held):
     """A run whose Gaussians are drawn or held; arguments as of paths.Path, `run` numbering it in the layout."""
 
@@ -446,7 +454,7 @@ def place_factor(value, number, size):
     return jnp.zeros((*value.shape[:-1], size, value.shape[-1]), value.dtype).at[..., number, :].set(value)
 
 
-@partial(jax.jit, static_argnums=3)
+@partial(jax.jit, static_argnums=3, donate_argnums=0)
 def set_row(rows, i, value, batch):
     """Row i of features; a value (…, A, P) is laid out flat."""
     value = value.reshape(*value.shape[:-2], -1) if value.ndim > 1 and value.shape[-1] != rows.shape[-1] else value
