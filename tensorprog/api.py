@@ -145,10 +145,13 @@ class Program:
         """
         return self.recursion.sampled
 
-    def limits(self, x1: Array | Mapping[str, Array] | None = None, *, dtype: Any = None) -> dict[str, Array]:
+    def limits(
+        self, x1: Array | Mapping[str, Array] | None = None, *, dtype: Any = None, return_stderr: bool = False
+    ) -> dict[str, Array]:
         """The limits of the outputs of type C by name, `{"m": array([1., 2., 5., 14.])}`.
 
-        x1: the data of N1 runs, where the outputs depend on data; dtype: float32 or float64 in place of the data's.
+        x1: the data of N1 runs, where the outputs depend on data; dtype: float32 or float64 in place of the data's;
+        return_stderr: with standard errors, `"m_stderr"` and the like, which are zero for what is not sampled.
 
         Raises ProgramError where a limit does not exist or there is no such output, ValueError where data do not fit.
         """
@@ -161,9 +164,12 @@ class Program:
         self._check_values({})
         dtype = _dtype(dtype)
         backend = compiled(self.recursion, dtype=dtype)
-        if x1 is None and not needs_data(self.recursion):
-            return dict(backend.limits(None, None))
-        return dict(backend.limits(read_argument(self.ir, x1, dtype).arrays, None))
+        arrays = None
+        if x1 is not None or needs_data(self.recursion):
+            arrays = read_argument(self.ir, x1, dtype).arrays
+        found = backend.limits_with_errors(arrays, None)
+        errors = {f"{name}_stderr": error for name, (_, error) in found.items()} if return_stderr else {}
+        return {**{name: value for name, (value, _) in found.items()}, **errors}
 
     def network(self, width: int, *, dtype: Any = None) -> Network:
         """The program as a network of finite width n: a NamedTuple (init, apply).
@@ -330,8 +336,7 @@ class Kernel:
         params = _real_parameters(self._program.ir, params)
         self._program._check_values(params or {})
         first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
-        if "ntk" in get:
-            self._check_batches(first, second)
+        self._check_batches(first, second, "ntk" in get)
         arrays = first.arrays, None if second is None else second.arrays
         if self._program.sampled:
             more: dict[str, Any] = {"return_stderr": return_stderr, "tol": _sampling(tol)["tol"]}
@@ -339,12 +344,14 @@ class Kernel:
         result = self._backend(*arrays, get, params, wrt)
         return _with_zero_errors(result, get) if return_stderr else result
 
-    def _check_batches(self, first, second) -> None:
-        """A batch normalized without an ε has no NTK with itself where it is too small."""
-        from tensorprog.theorem.existence import check_batch_sizes
+    def _check_batches(self, first, second, ntk: bool) -> None:
+        """A batch normalized without an ε varies, and for an NTK with itself in enough directions."""
+        from tensorprog.arguments import least_directions
+        from tensorprog.theorem.existence import check_batches
 
+        directions = least_directions(self._program.ir, first if second is None else (first, second))
         with _located(self._program.ir):
-            check_batch_sizes(self._program.recursion, first, second)
+            check_batches(self._program.recursion, first, second, ntk, directions)
 
     def save(
         self,
@@ -378,8 +385,7 @@ class Kernel:
         params = _real_parameters(self._program.ir, params)
         self._program._check_values(params or {})
         first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
-        if "ntk" in names:
-            self._check_batches(first, second)
+        self._check_batches(first, second, "ntk" in names)
         arrays = first.arrays, None if second is None else second.arrays
         options: dict[str, Any] = {"errors": suffix == ".npz"} if self._program.sampled else {}
         with store(path) as target:
@@ -415,17 +421,20 @@ def _get(get: Any) -> Any:
 
 def _sampling(tol: Any = None, points: Any = None, replicates: Any = None, seed: Any = 0) -> dict[str, Any]:
     """The options of sampling, checked."""
+    import numbers
+
     from tensorprog.sampling.runtime.lattice import LATTICE_SIZES
 
-    if tol is not None and not (isinstance(tol, int | float) and tol > 0):
+    if tol is not None and not (isinstance(tol, numbers.Real) and tol > 0):
         raise ValueError(f"tol is a positive standard error, as a part of the largest entry, not {tol!r}")
     if points is not None and points not in LATTICE_SIZES:
         raise ValueError(f"points is one of {', '.join(map(str, LATTICE_SIZES))}, not {points!r}")
     if replicates is not None and (isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 2):
         raise ValueError(f"replicates is a number of shifts, at least 2, not {replicates!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
         raise ValueError(f"seed is an integer, 0 or more, not {seed!r}")
-    return {"tol": tol, "points": points, "replicates": replicates or 8, "seed": seed}
+    tol = None if tol is None else float(tol)
+    return {"tol": tol, "points": points, "replicates": replicates or 8, "seed": int(seed)}
 
 
 def _with_zero_errors(result: Any, get: Any):

@@ -295,6 +295,22 @@ def is_batch(program: Program, f: Family) -> bool:
     return False
 
 
+def least_directions(program: Program, runs: Any) -> int | None:
+    """In how many directions the batches of inputs vary, at least; None where no input is a batch or one is traced."""
+    found = []
+    for run in runs if isinstance(runs, tuple) else (runs,):
+        for f in program.inputs:
+            array = run.arrays[f.name]
+            if not isinstance(f.type, Data) or not is_batch(program, f):
+                continue
+            if isinstance(array, jax.core.Tracer):
+                return None
+            x = np.asarray(array, np.float64).reshape(array.shape[0], array.shape[1], -1)
+            x = x - x.mean(1, keepdims=True)
+            found += [int(np.linalg.matrix_rank(sample, tol=None)) for sample in x]
+    return min(found, default=None)
+
+
 def _same_range(binder: syntax.Binder, loops: Mapping[str, Range], axis: Range) -> bool:
     if binder.low is None:
         loop = loops.get(binder.name)

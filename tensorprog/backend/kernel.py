@@ -141,6 +141,10 @@ class Kernel:
         tables = self._run(self._cast(x1), self._values(params))
         return {name: np.asarray(tables[table]) for name, table in self.module.limits.items()}
 
+    def limits_with_errors(self, x1: Arrays | None = None, params: Mapping[str, Any] | None = None):
+        """The limits, each with its standard error, which is zero here: name → (array, array)."""
+        return {name: (value, np.zeros_like(value)) for name, value in self.limits(x1, params).items()}
+
     def _check_names(self, names: Sequence[str]) -> None:
         for n in names:
             if n not in KINDS:

@@ -119,7 +119,8 @@ def _limits(program, arguments: argparse.Namespace) -> dict[str, Any]:
     x1 = read_data(program, arguments.x1, "--x1")
     if x1 is None and needs_data(program.recursion) and program.ir.inputs:
         raise UsageError("--x1 is needed: the limits depend on data")
-    return {name: np.asarray(value) for name, value in program.limits(x1, dtype=arguments.dtype).items()}
+    found = program.limits(x1, dtype=arguments.dtype, return_stderr=program.sampled)
+    return {name: np.asarray(value) for name, value in found.items()}
 
 
 def _tile(text: str) -> int:
@@ -169,7 +170,10 @@ def _write(path: str, results: Mapping[str, Any]) -> None:
 
 def _show_limits(results: Mapping[str, Any]) -> None:
     for name, value in results.items():
-        print(f"{name} = {_matrix(value)}")
+        if name.endswith("_stderr"):
+            continue
+        error = results.get(f"{name}_stderr")
+        print(f"{name} = {_matrix(value)}" + ("" if error is None else f", standard errors up to {error.max():.2g}"))
 
 
 def _show_kernels(results: Mapping[str, Any]) -> None:

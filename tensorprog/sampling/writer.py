@@ -21,7 +21,7 @@ from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.program.affine import Affine, Range
 from tensorprog.program.ir import Clause, Family, Program
-from tensorprog.program.laws import growth, nngp_scale
+from tensorprog.program.laws import WIDTH, growth, nngp_scale
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.types import Data, Matrix, Process, Scalar, Vector
 from tensorprog.sampling.holding import Holding
@@ -104,14 +104,14 @@ class NetworkWriter:
     def _law(self, f: Family) -> tuple[str, str, str]:
         assert f.law is not None
         widths = dict(self.program.widths)
-        power = self._readout_power(f)
+        coefficient = self._readout_coefficient(f)
         law = f.law
-        if power != 0:
-            # A readout: its sum over n coordinates and what divides it belong to the law.
+        if coefficient is not None:
+            # A readout: its sum over the coordinates, and how what divides it goes with n, belong to the law.
             assert isinstance(f.type, Vector)
-            n = size_symbol(f.type.width)
-            scale = growth(law.multiplier**2 * law.variance * n**power, widths).limit
-            rate = growth(law.multiplier**2 * n**power, widths)
+            sums = size_symbol(f.type.width) * WIDTH ** (2 * growth(coefficient, widths).exponent)
+            scale = growth(law.multiplier**2 * law.variance * sums, widths).limit
+            rate = growth(law.multiplier**2 * sums, widths)
             tangent = rate.limit if rate.finite else sympy.Integer(0)
         else:
             scale, found = nngp_scale(law, f.type, widths)
@@ -123,13 +123,9 @@ class NetworkWriter:
         text = self.number(e)
         return f"{text}.0" if text.lstrip("-").isdigit() else text
 
-    def _readout_power(self, f: Family) -> sympy.Expr:
-        """e with law · n^e of order 1, by the coefficient with which a readout stands in the output; 0 for others."""
-        for t in self._readouts():
-            if t.readout is not None and t.readout.name == f.name:
-                assert isinstance(f.type, Vector)
-                return 2 * growth(t.coefficient, dict(self.program.widths)).exponent + 1
-        return sympy.Integer(0)
+    def _readout_coefficient(self, f: Family) -> sympy.Expr | None:
+        """The number with which a readout stands in the output; None for other families."""
+        return next((t.coefficient for t in self._readouts() if t.readout and t.readout.name == f.name), None)
 
     def _readouts(self) -> list[Term]:
         return [
@@ -288,12 +284,10 @@ class NetworkWriter:
                 text = f"path.{kind}({declared.name!r}, {self._tuple(declared.indices)}, {self._read(vector)})"
                 return f"{text} if {self._conditions(conditions)} else ZERO_VECTOR" if conditions else text
             case Linear(terms):
-                if not terms and data:
-                    raise ProgramError("a zero of data is not sampled yet", family.span)
-                if not terms:
+                if not terms and not data:
                     return "ZERO_VECTOR" if not scalar else "0.0"
                 listed = self._terms(terms)
-                return f"data_sum({listed})" if data else f"path.combine({listed})"
+                return f"data_sum({listed}, {self._zero_data(family)})" if data else f"path.combine({listed})"
             case Pointwise():
                 if scalar and not body.references:
                     return self._scalar_expression(body.expression, dict(body.scalars))
@@ -307,6 +301,13 @@ class NetworkWriter:
                     end = f"{end or ', ()'}, {held}"
                 return f"path.{verb}({function}, ({', '.join(vectors)},){end})"
         raise AssertionError(body)
+
+    def _zero_data(self, family: Family) -> str:
+        """Features that are zero, as many as the family has."""
+        assert isinstance(family.type, Data)
+        size = family.type.size
+        source = next(f for f in self.program.inputs if isinstance(f.type, Data) and f.type.size == size)
+        return f"jnp.zeros((1, 1, 1, {self.name(size)}), {self.name(source.name)}.dtype)"
 
     def _terms(self, terms: Sequence[Term]) -> str:
         return f"[{', '.join(self._term(t) for t in terms)}]"

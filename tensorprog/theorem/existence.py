@@ -23,7 +23,7 @@ from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import CaseReader, Pointwise, VectorReduction
 from tensorprog.theorem.tangent import tangents
 
-LEAST_BATCH = 3  # up to this many samples, a batch normalized without an ε has no NTK with itself
+MOST_SINGULAR = 2  # a batch that varies in so many directions and is normalized without an ε has no NTK with itself
 
 
 def check_nngp(recursion: ir.Recursion) -> None:
@@ -49,11 +49,13 @@ def check_ntk(recursion: ir.Recursion) -> None:
         raise error.located(program.source, program.filename) from None
 
 
-def check_batch_sizes(recursion: ir.Recursion, first, second) -> None:
-    """Raises ProgramError where the NTK of a batch with itself is asked for and is infinite.
+def check_batches(recursion: ir.Recursion, first, second, ntk: bool, directions: int | None) -> None:
+    """Raises ProgramError where a batch is too small to be normalized, or for its NTK with itself.
 
-    With u = (e - m) / sqrt(s) over B samples, E ∂u ∂u' between equal batches is E 1/s, which is finite from B = 4 on.
-    first, second: the data of both runs (`arguments.Argument`), second None for the same.
+    With u = (e - m) / sqrt(s) over a batch that varies in r directions (B - 1 of B samples, if these are in general
+    position), E ∂u ∂u' between equal batches is E 1/s, which is finite from r = 3 on. first, second: the data of both
+    runs (`arguments.Argument`), second None for the same; directions: the least r of the inputs' batches, None where it
+    is not known.
     """
     program = _program(recursion)
     reader = CaseReader(program)
@@ -67,12 +69,22 @@ def check_batch_sizes(recursion: ir.Recursion, first, second) -> None:
                 for r in reduction.ranges:
                     low, high = (map_bound(b, lambda a: a.substitute(sizes)) for b in (r.low, r.high))
                     count *= evaluate_bound(high, {}) - evaluate_bound(low, {}) + 1
-                if count <= LEAST_BATCH and not _has_eps(reduction, program) and _meets(first, second):
+                if _has_eps(reduction, program):
+                    continue
+                place = family.span if family.span.line else None
+                varies = count - 1 if directions is None else min(count - 1, directions)
+                if varies == 0:
+                    what = "one sample" if count == 1 else "equal samples"
                     raise ProgramError(
-                        f"the NTK of a batch of {count} with itself is infinite: batchnorm divides by a spread that is "
-                        "too often near 0",
-                        family.span if family.span.line else None,
-                        hint=f"batchnorm[…](e, eps = 1e-3), say, or batches of {LEAST_BATCH + 1} samples and more",
+                        f"batchnorm of {what} without an eps is 0/0", place, hint="batchnorm[…](e, eps = 1e-3), say"
+                    )
+                if ntk and varies <= MOST_SINGULAR and _meets(first, second):
+                    raise ProgramError(
+                        f"the NTK of a batch of {count} with itself is infinite: it varies in {varies} "
+                        f"direction{'s' if varies > 1 else ''}, and batchnorm divides by a spread that is too often "
+                        "near 0",
+                        place,
+                        hint="batchnorm[…](e, eps = 1e-3), say, or batches that vary in three directions and more",
                     )
 
 

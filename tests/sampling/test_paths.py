@@ -157,6 +157,13 @@ def test_a_batch_too_small_for_its_own_ntk():
         k(x)
     with pytest.raises(tp.ProgramError, match="with itself"):
         k(x[:1], x)
+    flat = np.random.default_rng(0).normal(size=(1, 8, 2))
+    with pytest.raises(tp.ProgramError, match="varies in 2 directions"):
+        k(flat)
+    assert np.isfinite(k(flat, None, "nngp")).all()
+    for nothing in (flat[:, :1], np.ones((1, 4, 3))):
+        with pytest.raises(tp.ProgramError, match="0/0"):
+            k(nothing, None, "nngp")
     assert k(x[:1], x[1:], "ntk").shape == (1, 1, 3, 3)
 
 
@@ -176,3 +183,37 @@ def test_erf_gates_by_hand():
     m = 2 / np.pi * np.arcsin(2 * gram / d)
     expected = np.sum(w * ((1 - g2) ** 2 * g1**2 * m[0, 0] + 2 * (1 - g2) * g1 * g2 * m[0, 1] + g2**2 * m[1, 1]))
     assert float(k[1, 1]) == pytest.approx(expected, rel=2e-4)
+
+
+WIDE = """
+program wide(T)
+input x[t = 1..T] : R(d)
+width m = 3 * n
+weight U : A(m, d) ~ N(0, 1) / sqrt(d)
+vector v : G(m) ~ N(0, 1)
+output y := v.T @ max[t = 1..T](U @ x[t]) / sqrt(DIVISOR)
+"""
+
+
+@pytest.mark.parametrize(("divisor", "factor"), [("m", 1), ("n", 3)])
+def test_readouts_of_another_width(divisor, factor):
+    found = tp.parse(WIDE.replace("DIVISOR", divisor)).kernel()(np.ones((1, 1, 1)), return_stderr=True)
+    assert float(found.nngp[0, 0]) == pytest.approx(factor, rel=5e-3)
+    assert float(found.ntk[0, 0]) == pytest.approx(2 * factor, rel=5e-3)
+
+
+ZERO_DATA = """
+program zero_data(T)
+input x[t = 1..T] : R(d)
+weight U, Uz : A(n, d) ~ N(0, 1) / sqrt(d)
+vector v : G(n) ~ N(0, 1)
+for t = 1..T:
+    e[t] := (x[t-1] else 0)
+    h[t] := max(sigmoid(Uz @ x[t]) * tanh(U @ e[t]), tanh(U @ x[t]))
+output y := v.T @ h[T] / sqrt(n)
+"""
+
+
+def test_zero_data(tokens):
+    one = tp.parse(ZERO_DATA).kernel(points=251)(tokens[:, :1], None, "nngp")
+    assert np.isfinite(one).all() and one[0, 0] > 0

@@ -21,7 +21,8 @@ def hermite_pair(f, g, k, p, q, mu, nu, f_scalars, g_scalars):
     f_scalars, g_scalars = scalars[: len(f_scalars)], scalars[len(f_scalars) :]
     left, right = common_shape(p, mu, *f_scalars), common_shape(q, nu, *g_scalars)
     shape = common_shape(k, p, q, mu, nu, *scalars)
-    if (np.prod(left) + np.prod(right)) * HERMITE_NODES.size > 2**27 and len(shape):
+    known = [np.prod(s) for s in (left, right) if all(isinstance(n, int) for n in s)]  # not while it is exported
+    if sum(known) * HERMITE_NODES.size > 2**27 and len(shape):
         return _by_slices(f, g, shape, (k, p, q, mu, nu), f_scalars, g_scalars)
     dtype = k.dtype
     nodes = jnp.asarray(HERMITE_NODES, dtype)

@@ -181,7 +181,6 @@ class Layout:
             found[self.groups.of[next(iter(own))]] += 1
         return found
 
-
     def floats(self, run):
         """How many numbers a run keeps for each point of the lattice, nearly."""
         survey = self.surveys[run]

@@ -17,9 +17,9 @@ def stack_scalars(values):
     return jnp.stack(jnp.broadcast_arrays(*(jnp.asarray(v) for v in values)), -1)[..., None]
 
 
-def data_sum(terms):
+def data_sum(terms, zero):
     """Σ coefficient · data; data of None is the number 1."""
-    return sum(spread(c) * (1.0 if x is None else x) for c, x in terms)
+    return sum((spread(c) * (1.0 if x is None else x) for c, x in terms), zero)
 
 
 def spread(c):
