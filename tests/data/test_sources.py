@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensorprog.data import Digits, Source, digit_labels, digits, fit_digits, parse_source, read_array
+from tensorprog.data import Digits, Source, digit_labels, digits, fit_digits, parse_source, read_array, sentences
+from tensorprog.data.sentences import word_vector
 
 
 def test_digits_agree_with_the_reference(reference):
@@ -25,6 +26,46 @@ def test_digits_are_all_there():
 def test_digits_are_not_shared_with_the_caller():
     digits(slice(2))[:] = 7.0
     assert digits(slice(2)).max() <= 1.0
+
+
+def test_sentences():
+    first, second = sentences()
+    assert (first.shape, second.shape) == ((7, 32), (9, 32))
+    np.testing.assert_allclose((second**2).mean(1), 1.0)
+    np.testing.assert_array_equal(first[1], second[2])  # brown
+    np.testing.assert_array_equal(first[0], first[5])  # The, the
+    assert [s.shape for s in sentences(slice(1, 2))] == [(9, 32)]
+    with pytest.raises(ValueError, match="selection of sentences is empty"):
+        sentences(slice(2, 3))
+
+
+def test_word_vectors_stay_what_they_are():
+    signs = np.sign(word_vector("dog")).astype(int)
+    assert "".join(" +-"[s] for s in signs) == "+ --++- - --+-+----+ -+++- -- ++"
+    assert word_vector("jumps") @ word_vector("jump") > 16 > abs(word_vector("jumps") @ word_vector("dog"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [
+        ("sentences", (2, 7, 32)),
+        (" sentences[:] ", (2, 7, 32)),
+        ("sentences[:1]", (1, 7, 32)),
+        ("sentences[1]", (1, 9, 32)),
+        ("sentences[-1]", (1, 9, 32)),
+    ],
+)
+def test_selections_of_sentences(spec, shape):
+    assert read_array(spec).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [("sentences[2:]", "selection of sentences is empty"), ("sentences[a]", r"write it as sentences\[:100\]")],
+)
+def test_sentences_that_are_refused(spec, message):
+    with pytest.raises(ValueError, match=message):
+        read_array(spec)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,9 @@ def mistake(text, T=3, **sizes):
 
 SIZES = {
     "batchnorm": [{"B": 4, "depth": 3}],
+    "batchnorm_phi": [{"B": 4, "depth": 3}],
+    "cnn_max": [{"P": 5}, {"P": 2, "pool": 1}],
+    "squeeze": [{"P": 1}, {"P": 4}],
     "cnn_flat": [{"H": 3, "W": 4, "depth": 2}, {"H": 1, "W": 1, "depth": 3}],
     "cnn_pool": [{"H": 3, "W": 4, "depth": 2}],
     "gcn": [{"P": 5}, {"P": 1, "depth": 4}],
