@@ -425,7 +425,7 @@ def _sampling(tol: Any = None, points: Any = None, replicates: Any = None, seed:
 
     from tensorprog.sampling.runtime.lattice import LATTICE_SIZES
 
-    if tol is not None and not (isinstance(tol, numbers.Real) and tol > 0):
+    if tol is not None and not (isinstance(tol, numbers.Real) and float(tol) > 0):
         raise ValueError(f"tol is a positive standard error, as a part of the largest entry, not {tol!r}")
     if points is not None and points not in LATTICE_SIZES:
         raise ValueError(f"points is one of {', '.join(map(str, LATTICE_SIZES))}, not {points!r}")

@@ -93,7 +93,7 @@ class SampledKernel(Kernel):
         """The limits of the outputs of type C: arrays (N, *axes), without N where the program has no input."""
         return {name: value for name, (value, _) in self.limits_with_errors(x1, params).items()}
 
-    def limits_with_errors(self, x1: Arrays | None = None, params: Mapping[str, Any] | None = None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def limits_with_errors(self, x1: Arrays | None = None, params: Mapping[str, Any] | None = None):
         """The limits, each with its standard error."""
         if not x1:
             with jax.enable_x64(True):
