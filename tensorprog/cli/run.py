@@ -36,7 +36,7 @@ def add(verbs) -> None:
         "tpc run semicircle",
     )
     add_program(parser)
-    data = "A.npy, A.npz:key, digits or digits[:100]; NAME=… before it for programs with several inputs, repeatable"
+    data = "A.npy, A.npz:key, digits[:100] or sentences; NAME=… before it for programs with several inputs, repeatable"
     parser.add_argument("--x1", metavar="DATA", action="append", default=[], help=f"data: {data}")
     parser.add_argument("--x2", metavar="DATA", action="append", default=[], help="the second argument (default: x1)")
     add_kernels(parser, "nngp,ntk")

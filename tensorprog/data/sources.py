@@ -1,4 +1,6 @@
-"""What the command line takes as data: `A.npy`, `A.npz:key`, `digits`, `digits[100:200]`, each also as `name=…`."""
+"""What the command line takes as data: `A.npy`, `A.npz:key`, `digits`, `digits[100:200]`, `sentences`, each also as
+`name=…`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.data.digits import digits
+from tensorprog.data.sentences import first_words
 
-_DIGITS = re.compile(r"digits\s*(?:\[(?P<selection>[^\[\]]*)\])?")
+_BUNDLED = re.compile(r"(?P<name>digits|sentences)\s*(?:\[(?P<selection>[^\[\]]*)\])?")
 _ARCHIVE_KEY = re.compile(r"(?P<path>.+\.npz):(?P<key>.+)", re.IGNORECASE | re.DOTALL)
 _NPY_MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK"
 
@@ -49,20 +52,23 @@ def parse_source(text: str) -> Source:
         Source(name.strip(), rest.strip()) if equals and name.strip().isidentifier() else Source(None, text.strip())
     )
     if not source.spec:
-        raise ValueError(f"no data in {text!r}: give a .npy file, FILE.npz:KEY or digits[:100]")
+        raise ValueError(f"no data in {text!r}: give a .npy file, FILE.npz:KEY, digits[:100] or sentences")
     return source
 
 
 def read_array(spec: str) -> NDArray[np.floating[Any]] | Digits:
     """Reads what a specification (without `name=`) stands for.
 
-    Returns `Digits` for the bundled data (a file of that name is written `./digits`), else an array whose first axis
-    counts the inputs: float32 where the file has float32 or float16, float64 where it has another real type.
+    Returns `Digits` for the bundled digits (a file of that name is written `./digits`), else an array whose first axis
+    counts the inputs: float32 where the file has float32 or float16, float64 where it has another real type. Of the
+    bundled sentences it is (N, T, 32), each at as many words as the shortest of them has.
 
     Raises OSError where the file cannot be opened; ValueError where it is no .npy or .npz file, is damaged, lacks the
     key, holds no real numbers, holds infinities or NaN, or where nothing is selected. Pickled objects are never loaded.
     """
-    match = _DIGITS.fullmatch(spec.strip())
+    match = _BUNDLED.fullmatch(spec.strip())
+    if match and match["name"] == "sentences":
+        return first_words(_selection(match["selection"], spec))
     if match:
         chosen = Digits(_selection(match["selection"], spec))
         _ = chosen.images  # an empty selection is the user's mistake here, not the later reader's
@@ -111,7 +117,8 @@ def _selection(text: str | None, spec: str) -> slice:
         start = bounds[0]
         return slice(start, start + 1 if start != -1 else None)
     if not 2 <= len(bounds) <= 3 or bounds[2:] == [0]:
-        raise ValueError(f"cannot read the selection in {spec!r}: write it as digits[:100] or digits[100:200]")
+        name = spec.partition("[")[0].strip()
+        raise ValueError(f"cannot read the selection in {spec!r}: write it as {name}[:100] or {name}[100:200]")
     return slice(*bounds)
 
 
