@@ -65,6 +65,10 @@ class Kernel:
 
     @cached_property
     def _namespace(self) -> dict[str, Any]:
+        return self._executed()
+
+    def _executed(self) -> dict[str, Any]:
+        """What the generated module defines."""
         name = f"<kernel of {self.program.name}>"
         source = self.module.source
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)

@@ -45,9 +45,21 @@ class SampledKernel(Kernel):
         super().__init__(recursion, **options)
         self.points, self.replicates, self.seed, self.tol = points or POINTS, replicates, seed, tol
 
+    # One module for all kernels of a recursion: another seed or tolerance compiles nothing again.
+
     @cached_property
     def module(self) -> Module:
-        return build_sampled_module(self.recursion)
+        return self._kept("_sampled_module", lambda: build_sampled_module(self.recursion))
+
+    @cached_property
+    def _namespace(self) -> dict[str, Any]:
+        return self._kept("_sampled_namespace", self._executed)
+
+    def _kept(self, name: str, make):
+        kept = self.recursion.__dict__
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
 
     def __call__(
         self,
