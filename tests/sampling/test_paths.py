@@ -20,7 +20,6 @@ EXACT = [
     ("rnn_avgpool", {"var_b": 0.2}, (2, 3, 4)),
     ("transformer", {"depth": 1, "var_b": 0.1}, (2, 2, 3)),
     ("tied_autoencoder", {}, (2, 3)),
-    ("squeeze", {}, (2, 2, 3)),
 ]
 
 
