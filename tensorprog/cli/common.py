@@ -152,3 +152,29 @@ def emit(text: Content, path: str | None) -> None:
     else:
         assert isinstance(text, str)
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def positive_integer(what: str):
+    """The type of an option that is an integer, at least 1; `what` says of what, "a number of samples"."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = 0
+        if value < 1:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}, at least 1")
+        return value
+
+    return parse
+
+
+def tolerance(text: str) -> float:
+    """The type of --tol, a positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value

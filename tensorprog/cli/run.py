@@ -17,7 +17,9 @@ from tensorprog.cli.common import (
     check_output,
     is_device,
     load_program,
+    positive_integer,
     read_data,
+    tolerance,
 )
 from tensorprog.errors import ProgramError
 from tensorprog.output import write_atomically
@@ -42,11 +44,16 @@ def add(verbs) -> None:
     add_kernels(parser, "nngp,ntk")
     add_output(parser, "the result as K.npz with the keys nngp and ntk, or one kernel as K.npy; without it, a summary")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="default: float64")
-    parser.add_argument("--tile", metavar="N", type=_tile, help="samples of x1 and x2 to be handled at once")
+    parser.add_argument(
+        "--tile",
+        metavar="N",
+        type=positive_integer("a number of samples"),
+        help="samples of x1 and x2 to be handled at once",
+    )
     parser.add_argument(
         "--tol",
         metavar="E",
-        type=_tolerance,
+        type=tolerance,
         help="for kernels that are sampled: the standard error to reach, as a part of the largest entry",
     )
     parser.add_argument("--seed", metavar="S", type=_seed, default=0, help="of what is sampled (default: 0)")
@@ -121,26 +128,6 @@ def _limits(program, arguments: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("--x1 is needed: the limits depend on data")
     found = program.limits(x1, dtype=arguments.dtype, return_stderr=program.sampled)
     return {name: np.asarray(value) for name, value in found.items()}
-
-
-def _tile(text: str) -> int:
-    try:
-        tile = int(text)
-    except ValueError:
-        tile = 0
-    if tile < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of samples, at least 1")
-    return tile
-
-
-def _tolerance(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value
 
 
 def _seed(text: str) -> int:

@@ -12,7 +12,9 @@ from tensorprog.cli.common import (
     add_verb,
     check_output,
     load_program,
+    positive_integer,
     read_data,
+    tolerance,
 )
 from tensorprog.errors import ProgramError
 
@@ -41,7 +43,7 @@ def add(verbs) -> None:
     parser.add_argument(
         "--seeds",
         metavar="S",
-        type=_seeds,
+        type=positive_integer("a number of seeds"),
         default=_DEFAULT_SEEDS,
         help=f"how many networks of each width (default: {_DEFAULT_SEEDS})",
     )
@@ -49,7 +51,7 @@ def add(verbs) -> None:
     parser.add_argument(
         "--tol",
         metavar="E",
-        type=_tolerance,
+        type=tolerance,
         help="for limits that are sampled: the standard error to reach, as a part of the largest entry",
     )
     parser.add_argument("--plot", metavar="P.png", help="draw the deviations: a .png, .pdf or .svg file")
@@ -127,23 +129,3 @@ def _width(part: str, text: str) -> int:
     if width < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of widths, 64,128,256 or 64,128,...,1024")
     return width
-
-
-def _seeds(text: str) -> int:
-    try:
-        seeds = int(text)
-    except ValueError:
-        seeds = 0
-    if seeds < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seeds, at least 1")
-    return seeds
-
-
-def _tolerance(text: str) -> float:
-    try:
-        tolerance = float(text)
-    except ValueError:
-        tolerance = 0.0
-    if not 0 < tolerance < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return tolerance
