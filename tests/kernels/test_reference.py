@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import tensorprog as tp
+
 
 @pytest.fixture
 def two_sentences(reference):
@@ -45,3 +47,24 @@ def test_convolutional(kernel, reference, close, readout):
     nngp, ntk = kernel(f"cnn_{readout}", depth=3, var_w=1.96, var_b=0.04)(x[:6], x[6:11])
     close(nngp, reference[f"cnn_{readout}_nngp"])
     close(ntk, reference[f"cnn_{readout}_ntk"])
+
+
+def test_transformer_ntk(reference):
+    """Attention over all tokens, no biases, one layer, the output averaged: the first five words of both sentences."""
+    text = tp.load("transformer").ir.source
+    for old, new in (
+        ("j = 1..i", "j = 1..T"),
+        (" + b1[l]", ""),
+        (" + b2[l]", ""),
+        (
+            "output o[i = 1..T] := v.T @ z[depth, i] / sqrt(n)",
+            "output o := mean[i = 1..T](v.T @ z[depth, i]) / sqrt(n)",
+        ),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    text = "\n".join(line for line in text.split("\n") if not line.startswith("vector b1"))
+    words, lengths = reference["glove_vectors"], reference["glove_lengths"]
+    x = np.stack([words[:5], words[lengths[0] : lengths[0] + 5]])
+    ntk = tp.parse(text, depth=1).kernel()(x, None, "ntk")
+    np.testing.assert_allclose(ntk, reference["transformer_ntk"], rtol=1e-8)
