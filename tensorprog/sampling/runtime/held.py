@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from .paths import ZERO_VECTOR, Gaussian, Groups, pivot_root
+from .paths import ZERO_VECTOR, Gaussian, Groups, _Run, pivot_root, sum_of_data
 from .reductions import Stack
 
 
@@ -36,33 +36,11 @@ def sum_class(terms):
     return next(iter(found), None)
 
 
-class _Held:
+class _Held(_Run):
     """The algebra of mixed vectors, for paths and for what counts their Gaussians."""
 
-    def product(self, matrix, index, x):
-        return Gaussian({} if x is ZERO_VECTOR else {(matrix, index): (None, self.values(x))})
-
-    def data_product(self, matrix, index, x):
-        return Gaussian({(matrix, index): (x.shape[-1], x)})
-
-    def vector(self, name, index):
-        return Gaussian({(name, index): (1, 1.0)}, self.laws[name](*index)[2])
-
-    def combine(self, terms):
-        terms = [(c, v) for c, v in terms if v is not ZERO_VECTOR]
-        if not terms:
-            return ZERO_VECTOR
-        if all(isinstance(v, Gaussian) for _, v in terms):
-            return self._gaussian(terms)
-        return self.added([(c, Mixed(self.one) if v is None else self.values(v)) for c, v in terms])
-
-    def _gaussian(self, terms):
-        features, mean = {}, 0.0
-        for c, v in terms:
-            mean = mean + c * v.mean
-            for channel, (size, operand) in v.features.items():
-                features.setdefault(channel, (size, []))[1].append((c, operand))
-        return Gaussian({c: (size, self.summed(size, parts)) for c, (size, parts) in features.items()}, mean)
+    def _mixture(self, terms):
+        return self.added([(c, Mixed(self.one) if v is None else v) for c, v in terms])
 
     def apply(self, f, vectors, scalars=(), terms=None):
         """f(*vectors, *scalars); `terms`: as Σ coefficient(drawn) · held vector · Π factors of one Gaussian each."""
@@ -149,7 +127,7 @@ class HeldSurvey(_Held):
         main = sum_class(terms) if self.groups else None
         return Mixed(None, None, main)
 
-    def summed(self, size, parts):
+    def _summed(self, size, parts):
         return self.added(parts) if size is None else parts[0][1]
 
 
@@ -280,10 +258,8 @@ class HeldPath(_Held):
         number = common.pop(main, 0)
         return Mixed(place_factor(v.value, number, self.size[main]), common, main)
 
-    def summed(self, size, parts):
-        if size is None:
-            return self.added(parts)
-        return sum((jnp.asarray(c)[..., None] if jnp.ndim(v) and jnp.ndim(c) else c) * v for c, v in parts)
+    def _summed(self, size, parts):
+        return self.added(parts) if size is None else sum_of_data(parts)
 
     # -- Gaussians
 

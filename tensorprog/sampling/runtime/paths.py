@@ -75,6 +75,15 @@ class _Run:
             return self._gaussian(terms) if terms else ZERO_VECTOR
         return self._mixture([(c, v if v is None else self.values(v)) for c, v in terms])
 
+    def _gaussian(self, terms):
+        """Σ coefficient · Gaussian, channel by channel."""
+        features, mean = {}, 0.0
+        for c, v in terms:
+            mean = mean + c * v.mean
+            for channel, (size, operand) in v.features.items():
+                features.setdefault(channel, (size, []))[1].append((c, operand))
+        return Gaussian({c: (size, self._summed(size, parts)) for c, (size, parts) in features.items()}, mean)
+
 
 class Survey(_Run):
     """A run that draws nothing: it notes from which channels Gaussians are drawn, in their order."""
@@ -105,8 +114,8 @@ class Survey(_Run):
         self.apply(f, vectors, scalars)
         return jnp.ones((1, 1, 1))
 
-    def _gaussian(self, terms):
-        return Gaussian({channel: f for _, v in terms for channel, f in v.features.items()})
+    def _summed(self, size, parts):
+        return parts[0][1]
 
     def _mixture(self, terms):
         return Vector(None, {})
@@ -204,20 +213,8 @@ class Path(_Run):
         value, _ = apply_pointwise(f, stacked, tuple(values), tuple({} for _ in values), scalars)
         return jnp.mean(value, -1)
 
-    def _gaussian(self, terms):
-        features, mean = {}, 0.0
-        for c, v in terms:
-            mean = mean + c * v.mean
-            for channel, (size, operand) in v.features.items():
-                features.setdefault(channel, (size, []))[1].append((c, operand))
-        summed = {}
-        for channel, (size, parts) in features.items():
-            if size is None:
-                value = self._mixture(parts)
-            else:
-                value = sum(_spread(c, operand) * operand for c, operand in parts)
-            summed[channel] = (size, value)
-        return Gaussian(summed, mean)
+    def _summed(self, size, parts):
+        return self._mixture(parts) if size is None else sum_of_data(parts)
 
     def _mixture(self, terms):
         if len(terms) == 1 and terms[0][1] is not None and isinstance(terms[0][0], int | float) and terms[0][0] == 1:
@@ -314,8 +311,9 @@ def _last(c, dtype):
     return jnp.asarray(c, dtype)[..., None]
 
 
-def _spread(c, operand):
-    return jnp.asarray(c)[..., None] if jnp.ndim(operand) and jnp.ndim(c) else c
+def sum_of_data(parts):
+    """Σ coefficient · data or number; a coefficient may be numbers of the batch."""
+    return sum((jnp.asarray(c)[..., None] if jnp.ndim(v) and jnp.ndim(c) else c) * v for c, v in parts)
 
 
 def one_hot(i, k, dtype):
