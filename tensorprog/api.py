@@ -221,6 +221,12 @@ class Program:
             return error
         return None
 
+    @cached_property
+    def _batches_without_eps(self):
+        from tensorprog.theorem.existence import batches_without_eps
+
+        return batches_without_eps(self.recursion)
+
     def _error(self, message: str, hint: str) -> ProgramError:
         return ProgramError(message, hint=hint).located(self.ir.source, self.ir.filename)
 
@@ -349,9 +355,12 @@ class Kernel:
         from tensorprog.arguments import least_directions
         from tensorprog.theorem.existence import check_batches
 
-        directions = least_directions(self._program.ir, first if second is None else (first, second))
-        with _located(self._program.ir):
-            check_batches(self._program.recursion, first, second, ntk, directions)
+        program, batches = self._program.ir, self._program._batches_without_eps
+        if not batches:
+            return
+        directions = least_directions(program, first if second is None else (first, second))
+        with _located(program):
+            check_batches(program, batches, first, second, ntk, directions)
 
     def save(
         self,

@@ -6,7 +6,7 @@ import linecache
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,15 @@ Progress = Callable[[int, int], None]
 
 KINDS = ("nngp", "ntk")
 TILE_BYTES = 256 * 2**20
+
+
+class Sizes(NamedTuple):
+    """Entries of tables: of one sample's run, of one pair, of its largest table in use at a time, of its kernel."""
+
+    run: int
+    pair: int
+    largest: int
+    output: int
 
 
 @lru_cache
@@ -53,6 +62,7 @@ class Kernel:
         self.tile = tile
         self.dtype = dtype
         self.progress = progress
+        self._known_sizes: dict[tuple, Sizes] = {}
 
     @cached_property
     def module(self) -> Module:
@@ -208,8 +218,7 @@ class Kernel:
         other = x1 if x2 is None else x2
         n1, n2 = _samples(x1), _samples(other)
         tiles = self._tiling(x1, x2, names)
-        _, _, out_size = self._sizes(x1, other)
-        total = n1 * n2 * out_size * _itemsize(x1) * len(names)
+        total = n1 * n2 * self._sizes(x1, other).output * _itemsize(x1) * len(names)
         memory = available_memory()
         if total > memory:
             raise ValueError(
@@ -264,13 +273,13 @@ class Kernel:
     def _tiling(self, x1, x2, names) -> Tiling:
         """How the pairs are cut. Raises ValueError where one pair does not fit into the memory."""
         other = x1 if x2 is None else x2
-        run_size, pair_size, _ = self._sizes(x1, other)
+        sizes = self._sizes(x1, other)
         itemsize = _itemsize(x1)
         copies = 2 if "ntk" in names else 1
         memory = device_memory()
-        if pair_size * itemsize * copies > memory or run_size * itemsize > memory:
+        if sizes.pair * itemsize * copies > memory or sizes.run * itemsize > memory:
             raise ValueError(
-                f"one pair of these inputs takes {_bytes(max(pair_size * copies, run_size) * itemsize)} of tables, "
+                f"one pair of these inputs takes {_bytes(max(sizes.pair * copies, sizes.run) * itemsize)} of tables, "
                 f"more than the {_bytes(memory)} of memory"
             )
         return tiling(
@@ -278,8 +287,8 @@ class Kernel:
             _samples(other),
             x2 is None,
             tile=self.tile,
-            table=self._largest(x1, other) * itemsize,
-            tables=pair_size * itemsize * copies,
+            table=sizes.largest * itemsize,
+            tables=sizes.pair * itemsize * copies,
             cpu=jax.default_backend() == "cpu",
             memory=memory,
         )
@@ -288,7 +297,7 @@ class Kernel:
         """(start in x1, start in x2, kernels) of one tile after another; the next is under way when one is given."""
         symmetric = x2 is None
         other = x1 if symmetric else x2
-        run_size, _, _ = self._sizes(x1, other)
+        run_size = self._sizes(x1, other).run
         held = (tiles.n1 + (0 if symmetric else tiles.n2)) * run_size * _itemsize(x1)
         first: Callable[[int, int], Any]
         second: Callable[[int, int], Any]
@@ -338,19 +347,23 @@ class Kernel:
         parts = [self._run(_cut(x, i, number), values) for i, number in pieces(n, size)]
         return jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
 
-    def _sizes(self, x1, x2) -> tuple[int, int, int]:
-        """Entries of tables for one sample's run, for one pair, and of the kernel of one pair."""
+    def _sizes(self, x1, x2) -> Sizes:
+        """How large the tables of such data are, counted once for data of the same shapes."""
+        shapes = tuple(tuple(a.shape[1:] for a in x.values()) for x in (x1, x2))
+        if shapes not in self._known_sizes:
+            self._known_sizes[shapes] = self._counted(x1, x2)
+        return self._known_sizes[shapes]
+
+    def _counted(self, x1, x2) -> Sizes:
         footprint = Footprint(self.program, self.module.footprint)
         first, second = footprint.sizes_of(x1), footprint.sizes_of(x2)
-        run = max(footprint.entries("run", first, {}), footprint.entries("run", second, {}))
         output = self.recursion.tables[self.recursion.output]  # type: ignore[index]
-        out = footprint.count([a.range for a in output.axes], first, second)
-        return max(run, 1), max(footprint.entries("pair", first, second), 1), max(out, 1)
-
-    def _largest(self, x1, x2) -> int:
-        """Entries of the largest table that is in use at a time, for one pair."""
-        footprint = Footprint(self.program, self.module.footprint)
-        return max(footprint.largest("step", footprint.sizes_of(x1), footprint.sizes_of(x2)), 1)
+        return Sizes(
+            run=max(footprint.entries("run", first, {}), footprint.entries("run", second, {}), 1),
+            pair=max(footprint.entries("pair", first, second), 1),
+            largest=max(footprint.largest("step", first, second), 1),
+            output=max(footprint.count([a.range for a in output.axes], first, second), 1),
+        )
 
     def _report(self, done: int, total: int) -> None:
         if self.progress is not None:

@@ -291,23 +291,27 @@ class NodeWriter:
         return at_most(settle(axis.low), settle(low)) and at_most(settle(high), settle(axis.high))
 
     def gram(self, node: ir.Gram) -> Code:
-        """<x, x'>/d by one einsum."""
+        """<x, x'>/d."""
         left = self._data(node.names[0], node.left, node.sides[0])
         right = self._data(node.names[1], node.right, node.sides[1])
         dims = tuple(sorted({*left.dims, *right.dims} - {"feature"}, key=self.order.index))
-        text = self.einsum([left, right], dims, extra=("feature",))
-        d = self.system.names.size(node.feature)
-        return Code(f"{text} / {d}", dims, atomic=False)
+        subscripts, arrays = self._subscripts([left, right], dims)
+        return Code(f"inner_products({subscripts!r}, {arrays})", dims)
 
     def _data(self, name: str, indices, side: str | None) -> Code:
         return self.read(ir.Read(Key(ir.DATA, "self", (name,)), indices, side))
 
-    def einsum(self, codes: Sequence[Code], dims: Sequence[str], extra: Sequence[str] = ()) -> str:
+    def einsum(self, codes: Sequence[Code], dims: Sequence[str]) -> str:
+        subscripts, arrays = self._subscripts(codes, dims)
+        return f"jnp.einsum({subscripts!r}, {arrays}, precision='highest')"
+
+    def _subscripts(self, codes: Sequence[Code], dims: Sequence[str]) -> tuple[str, str]:
+        """What an einsum over these arrays is called with."""
         labels = {d: LETTERS[k] for k, d in enumerate(dict.fromkeys([d for c in codes for d in c.dims]))}
         inputs = ",".join("".join(labels[d] for d in c.dims) for c in codes)
         output = "".join(labels[d] for d in dims)
         arrays = ", ".join(c.text for c in codes)
-        return f"jnp.einsum('{inputs}->{output}', {arrays}, precision='highest')"
+        return f"{inputs}->{output}", arrays
 
     # ------------------------------------------------------------ sums
 

@@ -49,43 +49,54 @@ def check_ntk(recursion: ir.Recursion) -> None:
         raise error.located(program.source, program.filename) from None
 
 
-def check_batches(recursion: ir.Recursion, first, second, ntk: bool, directions: int | None) -> None:
+def batches_without_eps(recursion: ir.Recursion) -> tuple[tuple[VectorReduction, Span | None], ...]:
+    """The batchnorms that divide by a spread to which nothing is added, each with its place."""
+    program = _program(recursion)
+    reader = CaseReader(program)
+    return tuple(
+        (reduction, family.span if family.span.line else None)
+        for name, family in program.families.items()
+        if family.role == "assigned" and isinstance(family.type, Vector)
+        for case in reader.cases(name)
+        for reduction in _batchnorms(case.body)
+        if not _has_eps(reduction, program)
+    )
+
+
+def check_batches(
+    program: Program,
+    batches: Sequence[tuple[VectorReduction, Span | None]],
+    first,
+    second,
+    ntk: bool,
+    directions: int | None,
+) -> None:
     """Raises ProgramError where a batch is too small to be normalized, or for its NTK with itself.
 
     With u = (e - m) / sqrt(s) over a batch that varies in r directions (B - 1 of B samples, if these are in general
-    position), E ∂u ∂u' between equal batches is E 1/s, which is finite from r = 3 on. first, second: the data of both
-    runs (`arguments.Argument`), second None for the same; directions: the least r of the inputs' batches, None where it
-    is not known.
+    position), E ∂u ∂u' between equal batches is E 1/s, which is finite from r = 3 on. batches: `batches_without_eps`;
+    first, second: the data of both runs (`arguments.Argument`), second None for the same; directions: the least r of
+    the inputs' batches, None where it is not known.
     """
-    program = _program(recursion)
-    reader = CaseReader(program)
     sizes = {**program.integers, **first.sizes}
-    for name, family in program.families.items():
-        if family.role != "assigned" or not isinstance(family.type, Vector):
-            continue
-        for case in reader.cases(name):
-            for reduction in _batchnorms(case.body):
-                count = 1
-                for r in reduction.ranges:
-                    low, high = (map_bound(b, lambda a: a.substitute(sizes)) for b in (r.low, r.high))
-                    count *= evaluate_bound(high, {}) - evaluate_bound(low, {}) + 1
-                if _has_eps(reduction, program):
-                    continue
-                place = family.span if family.span.line else None
-                varies = count - 1 if directions is None else min(count - 1, directions)
-                if varies == 0:
-                    what = "one sample" if count == 1 else "equal samples"
-                    raise ProgramError(
-                        f"batchnorm of {what} without an eps is 0/0", place, hint="batchnorm[…](e, eps = 1e-3), say"
-                    )
-                if ntk and varies <= MOST_SINGULAR and _meets(first, second):
-                    raise ProgramError(
-                        f"the NTK of a batch of {count} with itself is infinite: it varies in {varies} "
-                        f"direction{'s' if varies > 1 else ''}, and batchnorm divides by a spread that is too often "
-                        "near 0",
-                        place,
-                        hint="batchnorm[…](e, eps = 1e-3), say, or batches that vary in three directions and more",
-                    )
+    for reduction, place in batches:
+        count = 1
+        for r in reduction.ranges:
+            low, high = (map_bound(b, lambda a: a.substitute(sizes)) for b in (r.low, r.high))
+            count *= evaluate_bound(high, {}) - evaluate_bound(low, {}) + 1
+        varies = count - 1 if directions is None else min(count - 1, directions)
+        if varies == 0:
+            what = "one sample" if count == 1 else "equal samples"
+            raise ProgramError(
+                f"batchnorm of {what} without an eps is 0/0", place, hint="batchnorm[…](e, eps = 1e-3), say"
+            )
+        if ntk and varies <= MOST_SINGULAR and _meets(first, second):
+            raise ProgramError(
+                f"the NTK of a batch of {count} with itself is infinite: it varies in {varies} "
+                f"direction{'s' if varies > 1 else ''}, and batchnorm divides by a spread that is too often near 0",
+                place,
+                hint="batchnorm[…](e, eps = 1e-3), say, or batches that vary in three directions and more",
+            )
 
 
 def _batchnorms(body) -> Iterator[VectorReduction]:

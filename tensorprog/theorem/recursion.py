@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import sympy
 
@@ -346,7 +347,7 @@ class Recursion:
     output: Key | None
     limits: tuple[Key, ...]
 
-    @property
+    @cached_property
     def sampled(self) -> bool:
         """Whether some expectation has no rule, so that the kernel comes from a simulation."""
         return any(isinstance(n, Sampled) for t in self.tables.values() for c in t.clauses for n in walk(c.value))

@@ -97,12 +97,17 @@ def arcsin_by_cosine(s, cosine_square):
 
 
 def _near_zero(s, square, coefficients):
-    """arcsin(s) by its polynomial; square = s². Terms are added in pairs (Estrin), which keeps both adders busy."""
-    terms, power = list(coefficients), square
+    """arcsin(s) by its polynomial; square = s²."""
+    return s + s * square * polynomial(coefficients, square)
+
+
+def polynomial(coefficients, x):
+    """Σ coefficients[i]·x^i. Terms are added in pairs (Estrin), which keeps both adders busy."""
+    terms, power = list(coefficients), x
     while len(terms) > 1:
         pairs = [a + b * power for a, b in zip(terms[::2], terms[1::2], strict=False)]
         terms, power = pairs + terms[len(terms) - len(terms) % 2 :], power * power
-    return s + s * square * terms[0]
+    return terms[0]
 
 
 def _chosen(outer, a, b):
