@@ -12,8 +12,8 @@ from tensorprog.program.affine import Affine, Bound, Extreme
 # What generated modules name themselves, and may not be shadowed by a program's names.
 # fmt: off
 RESERVED = frozenset((
-    "jax", "jnp", "np", "lax", "functools", "partial", "SymbolicZero", "x1", "x2", "N", "N1", "N2", "inputs", "left",
-    "right", "same", "move", "params", "get", "kernel", "run", "pair", "sizes", "dtype", "float", "int", "max",
+    "jax", "jnp", "np", "lax", "math", "functools", "partial", "SymbolicZero", "x1", "x2", "N", "N1", "N2", "inputs",
+    "left", "right", "same", "move", "params", "get", "kernel", "run", "pair", "sizes", "dtype", "float", "int", "max",
     "min", "range", "sum", "len", "zip", "dict", "tuple", "list", "set", "print", "self", "pieces",
 ))
 # fmt: on
@@ -77,6 +77,17 @@ def combined(op: str, codes: Sequence[Code], order: Sequence[str]) -> Code:
         parts.append(a.text if (a.atomic or op == "+") else f"({a.text})")
     text = f" {op} ".join(parts).replace("+ -", "- ")
     return Code(text, dims, atomic=len(codes) == 1 and codes[0].atomic)
+
+
+def neighbours(kinds: Sequence[object | None]) -> tuple[tuple[int, int], ...]:
+    """The (start, stop) of two and more neighbours of one kind; None is of no kind."""
+    found, start = [], 0
+    for k in range(1, len(kinds) + 1):
+        if k == len(kinds) or kinds[k] != kinds[start]:
+            if k - start > 1 and kinds[start] is not None:
+                found.append((start, k))
+            start = k
+    return tuple(found)
 
 
 def integer(e: Affine, names) -> str:

@@ -7,8 +7,18 @@ from collections.abc import Mapping, Sequence
 import sympy
 
 from tensorprog import functions
-from tensorprog.backend.labelled import Code, aligned, bound_source, combined, identifier, integer, transposed, union
-from tensorprog.backend.passes import WINDOWS
+from tensorprog.backend.labelled import (
+    Code,
+    aligned,
+    bound_source,
+    combined,
+    identifier,
+    integer,
+    neighbours,
+    transposed,
+    union,
+)
+from tensorprog.backend.passes import MERGED_AXES, WINDOWS
 from tensorprog.errors import ProgramError
 from tensorprog.program.affine import Affine, Range, at_most, bound_symbols, extent, map_bound
 from tensorprog.theorem import recursion as ir
@@ -18,15 +28,28 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class NodeWriter:
-    """Writes the value of one clause. `order` is the order of dimensions, extended by summed indices on the way."""
+    """Writes the value of one clause. `order` is the order of dimensions, extended by summed indices on the way.
 
-    def __init__(self, system, binders: Mapping[str, Range], order: list[str], clause: Clause, fixed, key: Key):
+    `runs` says of a dimension to which of the two runs it belongs; neighbours that belong to the same can be merged.
+    """
+
+    def __init__(
+        self,
+        system,
+        binders: Mapping[str, Range],
+        order: list[str],
+        clause: Clause,
+        fixed,
+        key: Key,
+        runs: Mapping[str, tuple[bool, bool]],
+    ):
         self.system = system
         self.arrays: dict[str, Range] = dict(binders)
         self.order = order
         self.clause = clause
         self.fixed = fixed
         self.key = key
+        self.runs = runs
 
     # ------------------------------------------------------------ integers and masks
 
@@ -515,13 +538,14 @@ class NodeWriter:
     def _arguments(self, codes: Sequence[Code | None], dims: tuple[str, ...]) -> list[str | None]:
         return [None if c is None else aligned(c, dims, self.order).text for c in codes]
 
-    def _scalars(self, scalars, names, dims: tuple[str, ...], expression: sympy.Expr, variables):
+    def _scalars(self, scalars, names, dims: tuple[str, ...], expression: sympy.Expr, variables, entries=None):
         """Source of every symbol of a function but its variables: C's under their names in the plan, and parameters."""
-        result = {names[s]: aligned(self.node(n), dims, self.order).text for s, n in scalars}
+        codes = {names[s]: self.node(n) for s, n in scalars}
         for s in expression.free_symbols:
             if s not in names and s not in variables:
-                result[s] = aligned(self.number(s), dims, self.order).text
-        return result
+                codes[s] = self.number(s)
+        entries = entries or _Entries()
+        return {s: entries(f"_{s.name}", aligned(c, dims, self.order)) for s, c in codes.items()}
 
     def _number_dims(self, *expressions: sympy.Expr) -> list[Code]:
         """The loop indices that stand as numbers in functions, so that the result has their dimensions."""
@@ -537,27 +561,31 @@ class NodeWriter:
         scalars = [self.node(n) for _, n in (*node.scalars_f, *node.scalars_g)]
         numbers = self._number_dims(node.f, node.g)
         dims = union([c for c in (k, p, q, mu, nu, *scalars, *numbers) if c is not None], self.order)
-        if self.system.definitions.singular(node):
-            k = self._equal(node, k, p, dims)
-        else:
-            k = aligned(k, dims, self.order)
-        texts = self._arguments([p, q, mu, nu], dims)
+        entries = _Entries(self._groups(dims))
+        texts = [
+            entries(name, None if c is None else aligned(c, dims, self.order))
+            for name, c in (("_k", k), ("_p", p), ("_q", q), ("_mu", mu), ("_nu", nu))
+        ]
+        same = self._same(node, dims) if self.system.definitions.singular(node) else None
+        if same is not None:
+            texts[0] = f"equal_where({texts[0]}, {texts[1]}, {entries('_same', aligned(same, dims, self.order))})"
         text = plan.call(
-            k.text,
-            texts[0],
-            texts[1],
-            texts[2],
-            texts[3],
-            self._scalars(node.scalars_f, left, dims, node.f, {node.z}),
-            self._scalars(node.scalars_g, right, dims, node.g, {node.w}),
+            *texts,
+            self._scalars(node.scalars_f, left, dims, node.f, {node.z}, entries),
+            self._scalars(node.scalars_g, right, dims, node.g, {node.w}, entries),
         )
-        return Code(text, dims, atomic=False)
+        if entries.arguments:
+            self.system.definitions.notes.add(MERGED_AXES, [self.key])
+        return Code(entries.around(text), dims, atomic=False)
 
-    def _equal(self, node: ir.PairExpectation, k: Code, p: Code, dims) -> Code:
-        """k with p in its place where both arguments are the same vector of the same input."""
-        k = aligned(k, dims, self.order)
+    def _groups(self, dims: Sequence[str]) -> tuple[tuple[int, int], ...]:
+        """The (start, stop) of neighbouring dimensions of the same run."""
+        return neighbours([self.runs.get(d) for d in dims]) if "n1" in self.order else ()
+
+    def _same(self, node: ir.PairExpectation, dims) -> Code | None:
+        """Where both arguments are the same vector of one input, so that k is p; None where nobody looks."""
         if node.same is None or node.k == node.p or not ({"n1", "n2"} & set(dims) or node.same):
-            return k  # one number for all samples
+            return None  # one number for all samples
         masks = []
         cross = "n1" in self.order
         if cross:
@@ -566,12 +594,9 @@ class NodeWriter:
         if inner is not None:
             masks.append(inner)
         elif not cross:
-            return k
+            return None
         both = combined("&", [Code(m.wrapped(), m.dims) for m in masks], self.order)
-        if not set(both.dims) <= set(dims):
-            return k
-        left = aligned(p, dims, self.order)
-        return Code(f"equal_where({k.text}, {left.text}, {aligned(both, dims, self.order).text})", k.dims)
+        return both if set(both.dims) <= set(dims) else None
 
     def single(self, node: ir.SingleExpectation) -> Code:
         plan, names = self.system.definitions.single(node)
@@ -691,6 +716,32 @@ class NodeWriter:
             text = f"jnp.diagonal({text}, axis1={a}, axis2={b})"
             found = [d for k, d in enumerate(found) if k not in (a, b)] + [name]
         return Code(text, tuple(found))
+
+
+class _Entries:
+    """The arrays that a function of single entries is called with: within `entrywise` if their axes are merged."""
+
+    def __init__(self, groups: tuple[tuple[int, int], ...] = ()):
+        self.groups = groups
+        self.arguments: dict[str, str] = {}
+
+    def __call__(self, name: str, code: Code | None) -> str | None:
+        """What the array is called in the function."""
+        if code is None or not self.groups or not code.dims:
+            return None if code is None else code.text
+        known = next((n for n, text in self.arguments.items() if text == code.text), None)
+        if known is None:
+            known = identifier(name)
+            while known in self.arguments:
+                known += "_"
+            self.arguments[known] = code.text
+        return known
+
+    def around(self, text: str) -> str:
+        if not self.arguments:
+            return text
+        names, arrays = ", ".join(self.arguments), ", ".join(self.arguments.values())
+        return f"entrywise(lambda {names}: {text}, {self.groups}, {arrays})"
 
 
 def _of_shape(text: str, dims: tuple[str, ...]) -> Code:

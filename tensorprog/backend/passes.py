@@ -21,6 +21,7 @@ SCAN = Pass("scan", "steps of equal shape are one loop, compiled once")
 GRAM_IN_LOOP = Pass("Gram in the loop", "only one step at a time reads it, so the table of all steps is never held")
 SUM_IN_LOOP = Pass("sum in the loop", "only the sum over its steps is read, so no history is kept")
 WINDOWS = Pass("separate windows", "a filter is one pass for each of its indices, the innermost axes first")
+MERGED_AXES = Pass("merged axes", "neighbouring axes of the same run are one in inner loops, which are then long")
 EXPECTATION = Pass("expectation", "the cheapest rule that is accurate")
 
 

@@ -1,19 +1,19 @@
 """Source of one system of tables: the run of one input, or the pair of two runs.
 
 Every table becomes one array. Its dimensions are, in this order: the axes that loops stepped along, the samples
-(n for a run; n1, n2 for a pair), and the table's other axes.
+(n for a run; n1, n2 for a pair), and the table's other axes in the order of `_in_layout`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import sympy
 
 from tensorprog.backend import passes
-from tensorprog.backend.labelled import Code, aligned, bound_source, identifier, integer, transposed
+from tensorprog.backend.labelled import Code, aligned, bound_source, identifier, integer, neighbours, transposed
 from tensorprog.backend.nodes import NodeWriter
 from tensorprog.backend.schedule import Loop, Recursive, Schedule, Whole
 from tensorprog.errors import ProgramError
@@ -257,7 +257,7 @@ class SystemWriter:
 
     def _table(self, table: Table, fixed: Mapping[int, Affine], clauses: Sequence[Clause] | None = None) -> Access:
         """Write the assignment of a table (at fixed indices along the axes of loops)."""
-        axes = [k for k in range(len(table.axes)) if k not in fixed]
+        axes = _in_layout(table, fixed)
         self.footprint.append(tuple(table.axes[k].range for k in axes))
         self.steps_footprint.append(self.footprint[-1])
         name = self.names.table(table.key)
@@ -337,7 +337,8 @@ class SystemWriter:
                 low = map_bound(r.low, lambda a, f=first, s=step: a * s + f)
                 high = map_bound(r.high, lambda a, f=first, s=step: a * s + f)
                 where.append(f"slice({self._offset(low, axis.low)}, {self._offset(high, axis.low)} + 1, {step})")
-        writer = NodeWriter(self, binders, order, clause, fixed, table.key)
+        runs = {s: table.axes[k].runs for k in axes for s, c in clause.target[k].terms if c == 1 and s in binders}
+        writer = NodeWriter(self, binders, order, clause, fixed, table.key, runs)
         code = writer.node(clause.value)
         mask = writer.mask(conditions)
         if table.key.kind == ir.DATA:
@@ -376,7 +377,7 @@ class SystemWriter:
         tables = [replace(self.tables[k], clauses=tuple(self._narrowed(self.tables[k]))) for k in loop.keys]
         if all(ir.is_zero(c.value) for t in tables for c in t.clauses):
             for t in tables:
-                axes = [k for k in range(len(t.axes)) if k not in self._stepped(t.key, loop) or k == loop.axes[t.key]]
+                axes = _in_layout(t, self._stepped(t.key, loop) - {loop.axes[t.key]})
                 name = self.names.table(t.key)
                 self.line(f"{name} = jnp.zeros({self._shape(t, axes)}, dtype)")
                 self.current[t.key] = Access(name, (*self.batch, *axes))
@@ -501,7 +502,7 @@ class SystemWriter:
                     ir.is_zero(c.value) for c in clauses
                 ):
                     zero.add(item.key)
-                    rest = [k for k in range(len(table.axes)) if k not in fixed]
+                    rest = _in_layout(table, fixed)
                     nothing = f"jnp.zeros({self._shape(table, rest)}, dtype)"
                     self.current[item.key] = Access(nothing, (*self.batch, *rest))
                     continue
@@ -526,10 +527,7 @@ class SystemWriter:
     def _scanned(self, loop: Loop, tables, points: list[Affine], first: Affine, last: Bound) -> None:
         """Single steps written out, then a lax.scan."""
         values: dict[Key, list[tuple[Affine, Access]]] = {k: [] for k in loop.keys}
-        slice_dims = {
-            t.key: (*self.batch, *(k for k in range(len(t.axes)) if k not in self._stepped(t.key, loop)))
-            for t in tables
-        }
+        slice_dims = {t.key: (*self.batch, *_in_layout(t, self._stepped(t.key, loop))) for t in tables}
         for p in points:
             lagged = self._lagged_at(loop, values, p, slice_dims)
             for key, access in self._step_body(loop, p, lagged).items():
@@ -553,12 +551,14 @@ class SystemWriter:
         kept = [
             t.key for t in main if keep[t.key] == "last" and not loop.lags[t.key] and self._is_read_outside(loop, t.key)
         ]
+        merged = self._merged(tables, dict(carried), slice_dims)
         inits, lag_names = [], {}
         for key, lag in carried:
             name = f"{self.names.table(key)}_before" + ("" if lag == 1 else str(lag))
             name += "_within" * len(self.active)  # the outer loop's name stays in sight
             lag_names[key, lag] = Access(name, slice_dims[key])
-            inits.append(self._value_at(values[key], first - lag * loop.step, key, slice_dims))
+            start = self._value_at(values[key], first - lag * loop.step, key, slice_dims)
+            inits.append(_merge(start, merged.get(key)))
         for key in (*kept, *self._in_order(summed)):
             inits.append(f"jnp.zeros({self._slice_shape(key, slice_dims)}, dtype)")
         notes = self.definitions.notes
@@ -575,12 +575,18 @@ class SystemWriter:
             names += totals.values()
             if names:
                 self.line(f"{', '.join(names)}{',' if len(names) == 1 else ''} = carry")
+            for key, lag in carried:
+                if key in merged:
+                    name = lag_names[key, lag].name
+                    self.line(f"{name} = jnp.reshape({name}, {self._slice_shape(key, slice_dims)})")
             self.integers[symbol] = identifier(symbol)
             self.traced.add(symbol)
             self.loop_ranges[symbol] = r
             result = self._step_body(loop, Affine.symbol(symbol), lag_names)
             del self.loop_ranges[symbol]
-            carry = [result[k].name if lag == 1 else lag_names[k, lag - 1].name for k, lag in carried]
+            carry = [
+                _merge(result[k].name if lag == 1 else lag_names[k, lag - 1].name, merged.get(k)) for k, lag in carried
+            ]
             carry += [result[k].name for k in kept]
             carry += [f"{total} + {result[k].name}" for k, total in totals.items()]
             ys = [result[k].name for k in stacked]
@@ -603,9 +609,29 @@ class SystemWriter:
             elif (key, 1) in carried or key in kept:
                 position = carried.index((key, 1)) if (key, 1) in carried else len(carried) + kept.index(key)
                 name = self.names.table(key)
-                self.line(f"{name} = {carry_name}[{position}]")
+                final = f"{carry_name}[{position}]"
+                if key in merged:
+                    final = f"jnp.reshape({final}, {self._slice_shape(key, slice_dims)})"
+                self.line(f"{name} = {final}")
                 self.current[key] = Access(name, slice_dims[key], {loop.axes[key]: _affine(last)})
                 self._publish(key)
+
+    def _merged(
+        self, tables: Sequence[Table], keys: Iterable[Key], slice_dims
+    ) -> dict[Key, tuple[tuple[int, int], ...]]:
+        """The dimensions that are one in what a scan carries: neighbours of one run, where a step has filters.
+
+        The work of a step then has the shape that `window_sums` and `entrywise` work in, from one filter to the next.
+        """
+        if self.active or "n1" not in self.batch or not any(_has_filter(c) for t in tables for c in t.clauses):
+            return {}
+        found = {}
+        for key in keys:
+            axes = self.tables[key].axes
+            groups = neighbours([axes[d].runs if isinstance(d, int) else None for d in slice_dims[key]])
+            if groups:
+                found[key] = groups
+        return found
 
     def _in_order(self, keys: set[Key]) -> list[Key]:
         return [k for k in self.tables if k in keys]
@@ -733,7 +759,7 @@ class SystemWriter:
         axis = loop.axes[key]
         dims: tuple[int | str, ...] = (axis, *slice_dims[key])
         if self.active:
-            ordered = (*self.batch, *sorted(d for d in dims if isinstance(d, int)))
+            ordered = (*self.batch, *(d for d in _in_layout(self.tables[key]) if d in dims))
             text, dims = f"jnp.moveaxis({text}, 0, {ordered.index(axis)})", ordered
         self.line(f"{name} = {text}")
         self.current[key] = Access(name, dims)
@@ -749,10 +775,7 @@ class SystemWriter:
                 lows.append(low)
                 highs.append(high)
         low, high = minimum(*lows), maximum(*highs)
-        slice_dims = {
-            t.key: (*self.batch, *(k for k in range(len(t.axes)) if k not in self._stepped(t.key, loop)))
-            for t in tables
-        }
+        slice_dims = {t.key: (*self.batch, *_in_layout(t, self._stepped(t.key, loop))) for t in tables}
         history = {}
         for t in tables:
             history[t.key] = f"{self.names.table(t.key)}_at"
@@ -786,7 +809,7 @@ class SystemWriter:
 
     def _unrolled_table(self, loop: Loop, table: Table, fixed, symbol: str, history: str) -> None:
         here = Affine.symbol(symbol)
-        axes = [k for k in range(len(table.axes)) if k not in fixed]
+        axes = _in_layout(table, fixed)
         self.line("pieces = []")
         for c in table.clauses:
             if ir.is_zero(c.value):
@@ -845,7 +868,7 @@ class SystemWriter:
                     continue
                 dims = tuple(
                     d
-                    for d in (*self.batch, *range(len(self.tables[read.key].axes)))
+                    for d in (*self.batch, *_in_layout(self.tables[read.key]))
                     if isinstance(d, str) or d not in self._stepped(read.key, a.loop)
                 )
                 index = integer(read.indices[axis], self.symbol)
@@ -860,6 +883,17 @@ class SystemWriter:
         else:
             access = self.access[read.key]
         return access, {**settled, **access.fixed}
+
+
+def _in_layout(table: Table, without: Container[int] = ()) -> list[int]:
+    """The axes of a table in the order of its array's dimensions: those of both runs, then the first's, the second's.
+
+    Neighbours of one run can be merged into one long axis.
+    """
+    order = ((True, True), (True, False), (False, True))
+    return sorted(
+        (k for k in range(len(table.axes)) if k not in without), key=lambda k: order.index(table.axes[k].runs)
+    )
 
 
 def _differences(a: Bound, b: Bound) -> list[Affine]:
@@ -884,6 +918,21 @@ def _affine(b: Bound) -> Affine:
 
 def _tuple(items: Sequence[str]) -> str:
     return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+def _merge(text: str, groups: tuple[tuple[int, int], ...] | None) -> str:
+    return f"merge_axes({text}, {groups})" if groups else text
+
+
+def _has_filter(clause: Clause) -> bool:
+    """Whether a sum in a clause reads a table at shifted indices."""
+    return any(
+        len(e.symbols) > 1 and e.symbols & {r.name for r in node.ranges}
+        for node in ir.walk(clause.value)
+        if isinstance(node, ir.Sum)
+        for r in ir.reads(node.body)
+        for e in r.indices
+    )
 
 
 def _index_names(clause: Clause) -> set[str]:

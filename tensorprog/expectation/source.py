@@ -35,6 +35,7 @@ def runtime_source(names: Iterable[str], package: str = "tensorprog.expectation.
 
 HEADER = """\
 import functools
+import math
 from functools import partial
 
 import jax

@@ -330,6 +330,11 @@ class Axis:
     right: int | None
     offset: int = 0
 
+    @property
+    def runs(self) -> tuple[bool, bool]:
+        """Whether it runs along the first family, and along the second."""
+        return self.left is not None, self.right is not None
+
 
 @dataclass(frozen=True)
 class Table:

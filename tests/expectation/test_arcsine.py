@@ -81,6 +81,19 @@ def test_duals_of_kinks(dual, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("dual", "slope"), [(abs_dual, sign_dual), (relu_dual, step_dual)], ids=["abs", "relu"])
+def test_slopes_of_kinks(dual, slope, dtype):
+    """∂E|z||w|/∂k = E sign(z) sign(w), which takes another way than `sign_dual`, as accurate beside 1."""
+    k, p, q = map(jnp.asarray, _arguments(dtype))
+    value, found = jax.jvp(lambda k: dual(k, p, q), (k,), (jnp.ones_like(k),))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(value, dual(k, p, q))
+    np.testing.assert_allclose(found, slope(k, p, q), rtol=0, atol=4 * np.finfo(dtype).eps)
+    small = np.asarray(jnp.abs(k) < 1e-20)  # independent: half of the time
+    np.testing.assert_allclose(found[small], slope(k, p, q)[small], rtol=0, atol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("variance", [1e-6, 1.0, 1e4])
 def test_dual_of_erf(dtype, variance):
     k, p, q = (variance * a for a in _arguments(dtype))

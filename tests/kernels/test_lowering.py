@@ -8,7 +8,8 @@ from jax import lax
 
 import tensorprog as tp
 from tensorprog.backend.memory import Footprint, available_memory
-from tensorprog.backend.runtime.windows import placed, take, window_sums
+from tensorprog.backend.runtime.inner_products import FEW_FEATURES, inner_products
+from tensorprog.backend.runtime.windows import entrywise, merge_axes, placed, take, window_sums
 from tensorprog.backend.schedule import Loop, schedule
 from tensorprog.backend.tiles import CPU_TABLE, Tiling, tiling
 
@@ -67,6 +68,51 @@ def plain_windows(x, passes):
     for axes, offsets, starts, sizes in passes:
         x = sum(take(x, axes, [s + o for s in starts], sizes) for o in offsets)
     return x
+
+
+@pytest.mark.parametrize("features", [1, 3, FEW_FEATURES, FEW_FEATURES + 1])
+@pytest.mark.parametrize("subscripts", ["abcd,ebcd->aebc", "abcd,efgd->aebcfg", "abcd,ecbd->aebc", "abcd,abcd->abc"])
+def test_inner_products_are_an_einsum(subscripts, features):
+    generator = np.random.default_rng(0)
+    x, y = (generator.normal(size=(2 if subscripts[5] == "a" else n, 4, 4, features)) for n in (2, 5))
+    wanted = np.einsum(subscripts, x, y) / features
+    np.testing.assert_allclose(
+        inner_products(subscripts, jnp.asarray(x), jnp.asarray(y)), wanted, rtol=1e-12, atol=1e-14
+    )
+
+
+def test_entries_do_not_notice_merged_axes():
+    generator = np.random.default_rng(0)
+    arrays = [jnp.asarray(generator.normal(size=n)) for n in ((2, 3, 4, 5, 4, 5), (2, 1, 4, 5, 1, 1), (3, 1, 1, 4, 5))]
+    wanted = jnp.sin(arrays[0] * arrays[1]) + arrays[2]
+    seen = []
+
+    def function(a, b, c):
+        seen.append((a.shape, b.shape, c.shape))
+        return jnp.sin(a * b) + c
+
+    np.testing.assert_array_equal(entrywise(function, ((2, 4), (4, 6)), *arrays), wanted)
+    assert seen == [((2, 3, 20, 20), (2, 1, 20, 1), (1, 3, 1, 20))]
+    # An array that has one of two axes keeps both apart.
+    halves = (arrays[0], jnp.asarray(generator.normal(size=(4, 1, 1, 1))), arrays[2])
+    np.testing.assert_array_equal(
+        entrywise(function, ((2, 4), (4, 6)), *halves), jnp.sin(arrays[0] * halves[1]) + halves[2]
+    )
+    assert merge_axes(arrays[0], ((2, 4),)).shape == (2, 3, 20, 4, 5)
+
+
+@pytest.mark.parametrize("name", ["cnn_flat", "cnn_pool"])
+def test_images_of_other_proportions(name):
+    """Merged axes come apart where the two sides have other sizes: against transposes and a blank margin."""
+    generator = np.random.default_rng(0)
+    x1, x2 = generator.normal(size=(3, 5, 7, 2)), generator.normal(size=(2, 6, 4, 2))
+    kernel = tp.load(name, depth=3).kernel()
+    one, other = kernel(x1, x2), kernel(x2, x1)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b.T, rtol=1e-12)
+    turned = kernel(x1.transpose(0, 2, 1, 3), x2.transpose(0, 2, 1, 3))  # the filters are as wide as they are high
+    for a, b in zip(one, turned, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
 def test_pieces_are_placed():
@@ -158,10 +204,10 @@ def test_a_pair_of_pooled_images_takes_little():
     program = tp.load("cnn_pool")
     backend = program.kernel().backend
     x = {"x": images(1, 32)}
-    _, pair, out = backend._sizes(x, x)
-    assert out == 1
-    assert 1024**2 <= backend._largest(x, x) <= pair
-    assert 2 * 4 * pair < GIB / 4
+    sizes = backend._sizes(x, x)
+    assert sizes.output == 1
+    assert 1024**2 <= sizes.largest <= sizes.pair
+    assert 2 * 4 * sizes.pair < GIB / 4
 
 
 @pytest.mark.parametrize("get", ["nngp", ("nngp", "ntk")])

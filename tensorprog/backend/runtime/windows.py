@@ -1,5 +1,6 @@
 """Reading tables at shifted indices, zero outside."""
 
+import math
 from functools import partial
 
 import jax
@@ -74,16 +75,55 @@ def window_sums(x, passes):
             passes[number + 1 :] = [(a, lo, hi, tuple(-lo for _ in s), n) for a, lo, hi, s, n in later]
             continue
         x = take(x, axes, [s + low for s in starts], [n + high - low for n in sizes])
-        x = sum(_shifted(x, axes, o, sizes) for o in range(high - low + 1))
+        x = _shifted_sum(x, axes, high - low + 1, sizes)
     return x
 
 
-def _shifted(x, axes, start, sizes):
-    """Entries start, ..., start + size - 1 along each of the axes."""
-    slices = [slice(None)] * x.ndim
-    for a, size in zip(axes, sizes, strict=True):
-        slices[a] = slice(start, start + size)
-    return x[tuple(slices)]
+def _shifted_sum(x, axes, number, sizes):
+    """Sum over o < number of entries o, ..., o + size - 1 along each of the axes.
+
+    Every axis is taken as one with those that follow it, up to the next that is shifted: a shift by one is then a shift
+    by a row, and the loop over what is left runs through many rows at once.
+    """
+    shape = list(x.shape)
+    ends = [*axes[1:], x.ndim] if list(axes) == sorted(axes) else [a + 1 for a in axes]
+    merged = merge_axes(x, tuple(zip(axes, ends, strict=True)))
+    slices = [slice(None)] * merged.ndim
+    rows = []
+    for k, (a, end, size) in enumerate(zip(axes, ends, sizes, strict=True)):
+        shape[a] = size
+        position = a - sum(e - b - 1 for b, e in zip(axes[:k], ends[:k], strict=True))
+        rows.append((position, size, math.prod(x.shape[a + 1 : end])))
+    total = 0
+    for o in range(number):
+        for position, size, row in rows:
+            slices[position] = slice(o * row, (o + size) * row)
+        total = total + merged[tuple(slices)]
+    return total.reshape(shape)
+
+
+def merge_axes(x, groups):
+    """x with the axes start, ..., stop - 1 as one axis, for each (start, stop) of `groups`."""
+    shape, done = [], 0
+    for start, stop in groups:
+        shape += [*x.shape[done:start], math.prod(x.shape[start:stop])]
+        done = stop
+    return x.reshape(*shape, *x.shape[done:])
+
+
+def entrywise(function, groups, *arrays):
+    """A function that acts entry by entry, on arrays that broadcast, with axes merged.
+
+    One long axis makes for one long loop, which keeps vector units busy where the last axis alone would not fill them.
+    """
+    shape = jnp.broadcast_shapes(*(a.shape for a in arrays))
+    arrays = [a.reshape((1,) * (len(shape) - a.ndim) + a.shape) for a in arrays]
+    whole = [
+        (start, stop)
+        for start, stop in groups
+        if all(a.shape[start:stop] in (shape[start:stop], (1,) * (stop - start)) for a in arrays)
+    ]
+    return function(*(merge_axes(a, whole) for a in arrays)).reshape(shape)
 
 
 def placed(shape, dtype, pieces):

@@ -9,7 +9,6 @@ from jax.custom_derivatives import SymbolicZero
 from .arcsine import polynomial, positive_arcsin
 from .shapes import correlation, deviation, inverse_deviation, reciprocal
 
-
 # Polynomials in the gap g = 1 - |c| on [0, 1], interpolated at its Chebyshev nodes. arccos(1 - g)/sqrt(g), to 2e-8 in
 # single and to 7e-17 in double precision:
 ARCCOS_SINGLE = (
