@@ -86,7 +86,9 @@ def _shifted_sum(x, axes, number, sizes):
     by a row, and the loop over what is left runs through many rows at once.
     """
     shape = list(x.shape)
-    ends = [*axes[1:], x.ndim] if list(axes) == sorted(axes) else [a + 1 for a in axes]
+    sizes = [size for _, size in sorted(zip(axes, sizes, strict=True))]
+    axes = sorted(axes)
+    ends = [*axes[1:], x.ndim]
     merged = merge_axes(x, tuple(zip(axes, ends, strict=True)))
     slices = [slice(None)] * merged.ndim
     rows = []
@@ -94,12 +96,12 @@ def _shifted_sum(x, axes, number, sizes):
         shape[a] = size
         position = a - sum(e - b - 1 for b, e in zip(axes[:k], ends[:k], strict=True))
         rows.append((position, size, math.prod(x.shape[a + 1 : end])))
-    total = 0
+    terms = []
     for o in range(number):
         for position, size, row in rows:
             slices[position] = slice(o * row, (o + size) * row)
-        total = total + merged[tuple(slices)]
-    return total.reshape(shape)
+        terms.append(merged[tuple(slices)])
+    return sum(terms[1:], terms[0]).reshape(shape)
 
 
 def merge_axes(x, groups):
@@ -117,13 +119,13 @@ def entrywise(function, groups, *arrays):
     One long axis makes for one long loop, which keeps vector units busy where the last axis alone would not fill them.
     """
     shape = jnp.broadcast_shapes(*(a.shape for a in arrays))
-    arrays = [a.reshape((1,) * (len(shape) - a.ndim) + a.shape) for a in arrays]
+    laid = [a.reshape((1,) * (len(shape) - a.ndim) + a.shape) for a in arrays]
     whole = [
         (start, stop)
         for start, stop in groups
-        if all(a.shape[start:stop] in (shape[start:stop], (1,) * (stop - start)) for a in arrays)
+        if all(a.shape[start:stop] in (shape[start:stop], (1,) * (stop - start)) for a in laid)
     ]
-    return function(*(merge_axes(a, whole) for a in arrays)).reshape(shape)
+    return function(*(merge_axes(a, whole) for a in laid)).reshape(shape)
 
 
 def placed(shape, dtype, pieces):
