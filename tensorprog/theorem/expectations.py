@@ -22,6 +22,7 @@ from tensorprog.theorem.rules import Rules
 from tensorprog.theorem.sides import Context, View, gaussian
 
 MAX_GAUSSIANS = 5
+MAX_DEGREE = 10  # of a polynomial of more: 945 pairings
 MAX_SPLITS = 3
 
 
@@ -300,7 +301,7 @@ class Expectations(Rules):
         return tuple(conditions)
 
     def _joint(self, f, lefts, sf, g, rights, sg, view: View, ranges, span) -> Node:
-        if len(lefts) + len(rights) > MAX_GAUSSIANS:
+        if len(lefts) + len(rights) > MAX_GAUSSIANS and not _few_pairings(f, lefts, g, rights):
             raise NotDerived(
                 f"products of {len(lefts) + len(rights)} Gaussians at once are not derived yet: "
                 f"quadrature covers {MAX_GAUSSIANS}",
@@ -351,6 +352,17 @@ class Expectations(Rules):
 def _terms(e: sympy.Expr) -> tuple[sympy.Expr, ...]:
     """The addends of an expression."""
     return sympy.Add.make_args(e.expand(power_base=False, power_exp=False, log=False))
+
+
+def _few_pairings(f: sympy.Expr, lefts, g: sympy.Expr, rights) -> bool:
+    """Whether f·g is a polynomial in its Gaussians, of a degree at which Isserlis' sum over pairings is short."""
+    degree = 0
+    for e, vectors in ((f, lefts), (g, rights)):
+        symbols = [s for s, _ in vectors]
+        if not e.is_polynomial(*symbols):
+            return False
+        degree += sympy.Poly(e, *symbols).total_degree() if symbols else 0
+    return degree <= MAX_DEGREE
 
 
 def _numbered(name: str, vectors: dict[Reference, sympy.Symbol]) -> str:
