@@ -16,7 +16,6 @@ from tensorprog.lowering import module_source
 from tensorprog.sampling.kernel import SampledKernel
 
 EXACT = [
-    ("mlp", {"depth": 2}, (3, 4)),
     ("rnn_avgpool", {"var_b": 0.2}, (2, 3, 4)),
     ("transformer", {"depth": 1, "var_b": 0.1}, (2, 2, 3)),
     ("tied_autoencoder", {}, (2, 3)),
@@ -63,9 +62,9 @@ def test_one_step_of_a_gru_has_a_closed_form():
 def test_standard_errors_are_honest(gru, tokens):
     """The truth, from many points, lies within three standard errors in 95 % of entries over seeds."""
     program = gru.program
-    truth = program.kernel(points=16381)(tokens, None, ("nngp", "ntk"))
+    truth = program.kernel(points=4093)(tokens, None, ("nngp", "ntk"))
     inside = []
-    for seed in range(12):
+    for seed in range(10):
         found = program.kernel(points=251, seed=seed)(tokens, None, ("nngp", "ntk"), return_stderr=True)
         for name in ("nngp", "ntk"):
             value, error = getattr(found, name), getattr(found, f"{name}_stderr")
