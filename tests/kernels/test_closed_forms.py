@@ -136,7 +136,7 @@ output y := v.T @ c / sqrt(n)
 """
 
 
-@pytest.mark.parametrize("phi", ["relu", "tanh"])
+@pytest.mark.parametrize("phi", ["relu", "softplus"])
 def test_layers_written_out_without_biases(kernel, quadrature, close, rng, phi):
     """What enters each function is a MatMul itself, whose variances are not kept in tables."""
     x = rng.normal(size=(4, 4))
@@ -313,9 +313,8 @@ def test_convolution_on_one_row_and_one_pixel(kernel, quadrature, close, rng):
 # ---------------------------------------------------------------- graphs
 
 
-@pytest.mark.parametrize("phi", ["relu", "softplus"])
-def test_graphs_of_different_sizes(kernel, quadrature, close, rng, phi):
-    var_w, sizes = 1.7, (3, 3, 5)
+def test_graphs_of_different_sizes(kernel, quadrature, close, rng):
+    phi, var_w, sizes = "relu", 1.7, (3, 3, 5)
     nodes = [rng.normal(size=(p, 2)) for p in sizes]
     graphs = [rng.uniform(size=(p, p)) for p in sizes]  # not symmetric
     data = np.concatenate(nodes)
@@ -359,7 +358,7 @@ output y := v.T @ phi(g) / sqrt(n)
 """
 
 
-@pytest.mark.parametrize("phi", ["relu", "erf", "tanh", "sin", "abs", "square"])
+@pytest.mark.parametrize("phi", ["relu", "erf", "tanh", "sin", "square"])
 def test_vectors_with_means(kernel, quadrature, close, rng, phi):
     """The mean of 2·N(-1/4, 0.3) is -1/2 and its covariance 4·0.3, of tangent 4; b enters twice, by h and by g."""
     f, slope = quadrature.functions[phi]
