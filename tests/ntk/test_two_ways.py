@@ -127,7 +127,7 @@ class Counts:
     tried = compared = 0
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(text=texts())
 def compare(text):
     Counts.tried += 1
@@ -147,7 +147,7 @@ def compare(text):
 
 def test_random_programs():
     compare()
-    assert Counts.compared >= 10
+    assert Counts.compared >= 8
     assert Counts.compared >= 0.7 * Counts.tried
 
 
