@@ -13,10 +13,11 @@ from tensorprog.cli import main
 WIDTHS = (32, 192)
 SEEDS = 10
 
-# Of the programs whose kernels and networks are both compared with NumPy elsewhere, mlp and rnn are here; mgu is gated as
-# gru is; the transformer has a test of its own.
+# Of the programs whose kernels and networks are both compared with NumPy elsewhere, mlp and rnn are here; mgu is gated
+# as gru is; the transformer has a test of its own.
 CASES = {
     "mlp": ((3, 6), {}),
+    "resnet": ((3, 6), {"depth": 2}),
     "rnn": ((2, 4, 5), {}),
     "gru": ((2, 2, 5), {}),
     "lstm": ((2, 2, 5), {}),
