@@ -25,3 +25,16 @@ def reference() -> dict[str, np.ndarray]:
     """Arrays to agree with, float64, by name: `reference["rnn_gp"]` is (16, 16)."""
     with np.load(Path(__file__).with_name("reference.npz")) as file:
         return {name: file[name] for name in file.files}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Neighbouring tests go to one worker, which compiles once what they share; who is done takes half of the rest.
+
+    By default tests are dealt out in turn, and every worker compiles everything.
+    """
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)

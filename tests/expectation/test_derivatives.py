@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 NAMES = (
     "relu",
     "leaky_relu",
-    "abs",
     "elu",
     "tanh_abs",
     "erf",
     "gelu",
     "tanh",
-    "softplus",
     "sin",
     "wave",
     "poly",
@@ -37,27 +35,28 @@ def differences(function, point, step=1e-4):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_those_of_differences(name, cases, make):
-    value = jax.jit(make.pair({**cases.SMOOTH, **cases.KINKED}[name]))
+    plain = make.pair({**cases.SMOOTH, **cases.KINKED}[name])
+    both = jax.jit(jax.value_and_grad(plain, (0, 1, 2)))
     for point in ((0.3, 1.0, 1.0), (-0.9, 0.8, 2.0)):
-        found = jax.grad(value, (0, 1, 2))(*point)
-        np.testing.assert_allclose(found, differences(value, point), rtol=1e-7, atol=1e-9)
+        expected = differences(lambda *v: both(*v)[0], point)
+        np.testing.assert_allclose(both(*point)[1], expected, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ("relu", "elu", "erf", "tanh", "poly", "sin"))
 def test_gradients_with_means(name, cases, make):
-    value = jax.jit(make.pair({**cases.SMOOTH, **cases.KINKED}[name], means=True))
+    value = make.pair({**cases.SMOOTH, **cases.KINKED}[name], means=True)
+    both = jax.jit(jax.value_and_grad(value, (0, 1, 2, 3, 4)))
     point = (0.4, 1.0, 0.7, 0.3, -0.5)
-    found = jax.jit(jax.grad(value, (0, 1, 2, 3, 4)))(*point)
-    np.testing.assert_allclose(found, differences(value, point), rtol=1e-6, atol=1e-8)
+    expected = differences(lambda *v: both(*v)[0], point)
+    np.testing.assert_allclose(both(*point)[1], expected, rtol=1e-6, atol=1e-8)
 
 
 def test_second_derivatives(cases, make):
     for name in ("erf", "tanh", "gelu", "sin"):
-        value = jax.jit(make.pair(cases.SMOOTH[name]))
-        slope = jax.jit(jax.grad(value))
+        both = jax.jit(jax.value_and_grad(jax.grad(make.pair(cases.SMOOTH[name])), (0, 1, 2)))
         point = (0.4, 1.0, 0.7)
-        found = jax.jit(jax.grad(slope, (0, 1, 2)))(*point)
-        np.testing.assert_allclose(found, differences(slope, point), rtol=1e-6, atol=1e-8)
+        expected = differences(lambda *v: both(*v)[0], point)  # noqa: B023
+        np.testing.assert_allclose(both(*point)[1], expected, rtol=1e-6, atol=1e-8)
 
 
 def test_scalars_are_differentiated_on_their_own_side(make):

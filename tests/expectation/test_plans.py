@@ -55,7 +55,7 @@ def test_relu_with_means_is_the_split_quadrature(make):
         np.testing.assert_array_less(np.abs(found - expected), 1e-9 * scale + 1e-15)
 
 
-@pytest.mark.parametrize("name", ("relu", "step", "leaky_relu", "abs"))
+@pytest.mark.parametrize("name", ("relu", "step", "leaky_relu"))
 def test_means_of_kinked_functions_do_not_degenerate(name, make):
     value = make.pair(function(name, X), means=True)
     points = [(1, 1, 1, 1, 1), (-1, 1, 1, 1, -1), (0, 0, 1, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, -1, 1), (4, 2, 8, 0, 0.5)]
@@ -204,10 +204,10 @@ def test_joint(f, bound, make):
     g = f.subs({X: U, Y: V}, simultaneous=True)
     _, value = make.joint(f, g, (X, Y), (U, V))
     expected = gauss_hermite(functions.numeric(f * g, [X, Y, U, V]), COVARIANCE)
-    compiled = jax.jit(value)
-    np.testing.assert_allclose(compiled(COVARIANCE, None), expected, rtol=bound)
-    slope = jax.jit(lambda c: jax.jvp(lambda c: value(c, None), (c,), (UNIT,))[1])(COVARIANCE)
-    up, down = (float(compiled(COVARIANCE + s * 1e-4 * UNIT, None)) for s in (1, -1))
+    both = jax.jit(lambda c: jax.jvp(lambda c: value(c, None), (c,), (UNIT,)))
+    found, slope = both(COVARIANCE)
+    np.testing.assert_allclose(found, expected, rtol=bound)
+    up, down = (float(both(COVARIANCE + s * 1e-4 * UNIT)[0]) for s in (1, -1))
     np.testing.assert_allclose(slope, (up - down) / 2e-4, rtol=max(1e-5, 100 * bound), atol=1e-7)
 
 

@@ -29,7 +29,8 @@ def made(name, rng, width=12):
 
 def whole_jacobian(network, params, x, names):
     """Σ J Jᵀ over the named parameters, by jax.jacrev."""
-    jacobian = jax.jacrev(lambda chosen: network.apply({**params, **chosen}, x))({k: params[k] for k in names})
+    of_chosen = jax.jacrev(lambda chosen: network.apply({**params, **chosen}, x))
+    jacobian = jax.jit(of_chosen)({k: params[k] for k in names})
     shape = network.apply(params, x).shape
     rows = int(np.prod(shape))
     kernel = sum(j.reshape(rows, -1) @ j.reshape(rows, -1).T for j in jacobian.values())

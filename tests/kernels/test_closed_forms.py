@@ -39,9 +39,12 @@ def mlp(quadrature, x, phi, depth, var_w, var_b, bias_tangent=None):
 
 
 def compare(kernel, x, split, expected, close, tolerance=1e-9):
-    """x2 given (the samples from `split` on) and not, against the kernels of all items, (NNGP, NTK)."""
-    for actual, wanted in zip(kernel(x), expected, strict=True):
-        close(actual, wanted, tolerance)
+    """x2 given (the samples from `split` on) and not, against the kernels of all items, (NNGP, NTK).
+
+    Halves of equal size share one compilation.
+    """
+    for actual, wanted in zip(kernel(x[:split]), expected, strict=True):
+        close(actual, wanted[:split, :split], tolerance)
     for actual, wanted in zip(kernel(x[:split], x[split:]), expected, strict=True):
         close(actual, wanted[:split, split:], tolerance)
 
@@ -49,20 +52,18 @@ def compare(kernel, x, split, expected, close, tolerance=1e-9):
 # ---------------------------------------------------------------- perceptrons
 
 
-@pytest.mark.parametrize(
-    "phi", ["relu", "erf", "tanh", "sigmoid", "silu", "softplus", "elu", "leaky_relu", "abs", "sin", "cos", "square"]
-)
+@pytest.mark.parametrize("phi", ["relu", "erf", "tanh", "silu", "elu", "abs", "sin", "square"])  # the others below
 def test_perceptron(kernel, quadrature, close, rng, phi):
-    x = rng.normal(size=(4, 3))
+    x = rng.normal(size=(6, 3))
     expected = mlp(quadrature, x, phi, depth=2, var_w=1.3, var_b=0.2)
-    compare(kernel("mlp", depth=2, phi=phi, var_w=1.3, var_b=0.2), x, 1, expected, close)
+    compare(kernel("mlp", depth=2, phi=phi, var_w=1.3, var_b=0.2), x, 3, expected, close)
 
 
 @pytest.mark.parametrize("depth", [1, 5])
 def test_perceptron_of_other_depths(kernel, quadrature, close, rng, depth):
     x = rng.normal(size=(3, 6))
-    expected = mlp(quadrature, x, "tanh", depth=depth, var_w=0.7, var_b=0.0)
-    compare(kernel("mlp", depth=depth, phi="tanh", var_w=0.7), x, 2, expected, close)
+    expected = mlp(quadrature, x, "erf", depth=depth, var_w=0.7, var_b=0.0)
+    compare(kernel("mlp", depth=depth, phi="erf", var_w=0.7), x, 2, expected, close)
 
 
 def logistic(x):
@@ -110,16 +111,16 @@ DEFINITIONS = {
 @pytest.mark.parametrize("name", list(DEFINITIONS))
 def test_functions_of_the_user(kernel, quadrature, close, rng, name):
     definition, phi = DEFINITIONS[name]
-    x = rng.normal(size=(4, 3))
+    x = rng.normal(size=(6, 3))
     # The law N(0, 1/4) of the biases makes their part of the NTK 1, not 1/4.
     expected = mlp(quadrature, x, phi, depth=2, var_w=1.5, var_b=0.25, bias_tangent=1.0)
     compare(kernel(SMALL_MLP.format(definition=definition)), x, 3, expected, close, 1e-8)
 
 
 def test_trained_biases_that_start_at_zero(kernel, quadrature, close, rng):
-    text = SMALL_MLP.format(definition="def act(x) := tanh(x)").replace("N(0, 1/4)", "N(0, 0)")
+    text = SMALL_MLP.format(definition="def act(x) := erf(x)").replace("N(0, 1/4)", "N(0, 0)")
     x = rng.normal(size=(3, 3))
-    expected = mlp(quadrature, x, "tanh", depth=2, var_w=1.5, var_b=0.0, bias_tangent=1.0)
+    expected = mlp(quadrature, x, "erf", depth=2, var_w=1.5, var_b=0.0, bias_tangent=1.0)
     compare(kernel(text), x, 1, expected, close)
 
 
@@ -135,11 +136,11 @@ output y := v.T @ c / sqrt(n)
 """
 
 
-@pytest.mark.parametrize("phi", ["relu", "tanh"])
+@pytest.mark.parametrize("phi", ["relu", "softplus"])
 def test_layers_written_out_without_biases(kernel, quadrature, close, rng, phi):
     """What enters each function is a MatMul itself, whose variances are not kept in tables."""
-    x = rng.normal(size=(3, 4))
-    compare(kernel(NO_BIAS.format(phi=phi)), x, 1, mlp(quadrature, x, phi, 3, 2.0, 0.0), close)
+    x = rng.normal(size=(4, 4))
+    compare(kernel(NO_BIAS.format(phi=phi)), x, 2, mlp(quadrature, x, phi, 3, 2.0, 0.0), close)
 
 
 def test_parts_of_the_ntk_add_up(kernel, close, rng):
@@ -153,7 +154,7 @@ def test_parts_of_the_ntk_add_up(kernel, close, rng):
 
 @pytest.mark.parametrize("phi", ["relu", "tanh"])
 def test_residual(kernel, quadrature, close, rng, phi):
-    x = rng.normal(size=(3, 5))
+    x = rng.normal(size=(4, 5))
     var_w, var_b, branch = 1.4, 0.3, 0.5
     k = theta = x @ x.T / 5
     for _ in range(3):
@@ -201,7 +202,7 @@ def ragged():
     return [rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), rng.normal(size=(4, 3))]
 
 
-@pytest.fixture(scope="module", params=["erf", "relu", "sigmoid"])
+@pytest.fixture(scope="module", params=["relu", "sigmoid"])
 def recurrent(request, quadrature, ragged):
     settings = {"phi": request.param, "var_u": 1.5, "var_w": 0.8, "var_b": 0.1, "var_v": 1.2}
     return settings, rnn(quadrature, ragged, **settings)
@@ -271,15 +272,10 @@ def images():
     return [rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 4, 2)), rng.normal(size=(4, 2, 2))]
 
 
-@pytest.fixture(scope="module", params=["relu", "tanh"])
-def convolutional(request, quadrature, images):
-    settings = {"phi": request.param, "depth": 2, "var_w": 1.6, "var_b": 0.15}
-    return settings, *cnn(quadrature, images, **settings)
-
-
-@pytest.mark.parametrize("readout", ["flat", "pool"])
-def test_convolutional(kernel, images, convolutional, close, readout):
-    settings, pixels, value, moved = convolutional
+@pytest.mark.parametrize(("phi", "readout"), [("relu", "flat"), ("tanh", "pool")])
+def test_convolutional(kernel, quadrature, images, close, phi, readout):
+    settings = {"phi": phi, "depth": 2, "var_w": 1.6, "var_b": 0.15}
+    pixels, value, moved = cnn(quadrature, images, **settings)
     owner = np.array([s for s, _, _ in pixels])
     places = np.array([(i, j) for _, i, j in pixels])
     # A dense readout has a weight of its own for every pixel; pooling has one for all.
@@ -317,9 +313,8 @@ def test_convolution_on_one_row_and_one_pixel(kernel, quadrature, close, rng):
 # ---------------------------------------------------------------- graphs
 
 
-@pytest.mark.parametrize("phi", ["relu", "softplus"])
-def test_graphs_of_different_sizes(kernel, quadrature, close, rng, phi):
-    var_w, sizes = 1.7, (3, 3, 5)
+def test_graphs_of_different_sizes(kernel, quadrature, close, rng):
+    phi, var_w, sizes = "relu", 1.7, (3, 3, 5)
     nodes = [rng.normal(size=(p, 2)) for p in sizes]
     graphs = [rng.uniform(size=(p, p)) for p in sizes]  # not symmetric
     data = np.concatenate(nodes)
@@ -363,24 +358,24 @@ output y := v.T @ phi(g) / sqrt(n)
 """
 
 
-@pytest.mark.parametrize("phi", ["relu", "erf", "tanh", "sin", "abs", "square"])
+@pytest.mark.parametrize("phi", ["relu", "erf", "tanh", "sin", "square"])
 def test_vectors_with_means(kernel, quadrature, close, rng, phi):
     """The mean of 2·N(-1/4, 0.3) is -1/2 and its covariance 4·0.3, of tangent 4; b enters twice, by h and by g."""
     f, slope = quadrature.functions[phi]
-    x = rng.normal(size=(3, 4))
+    x = rng.normal(size=(4, 4))
     gram = x @ x.T / 4
     k, theta = gram + 0.2, gram + 1
-    means = np.full(3, 0.5)
+    means = np.full(4, 0.5)
     value, moved = quadrature.dual(f, k, means), quadrature.dual(slope, k, means) * theta
     g, g_theta = value + 1.2 + k / 4, value + moved + 4 + theta / 4
-    means = np.full(3, -0.5 + 0.25)
+    means = np.full(4, -0.5 + 0.25)
     value, moved = quadrature.dual(f, g, means), quadrature.dual(slope, g, means) * g_theta
-    compare(kernel(MEANS.format(phi=phi)), x, 1, (value, value + moved), close, 1e-8)
+    compare(kernel(MEANS.format(phi=phi)), x, 2, (value, value + moved), close, 1e-8)
 
 
 def test_exponential_functions_with_means(kernel, close, rng):
     """E e^z e^w = e^{mu + nu + (p + q)/2 + k}, too large for quadrature on a fixed window."""
-    x = rng.normal(size=(3, 4))
+    x = rng.normal(size=(4, 4))
     gram = x @ x.T / 4
 
     def dual(k, mean):
@@ -391,4 +386,4 @@ def test_exponential_functions_with_means(kernel, close, rng):
     value = dual(k, 0.5)
     g, g_theta = value + 1.2 + k / 4, value * (1 + theta) + 4 + theta / 4
     value = dual(g, -0.25)
-    compare(kernel(MEANS.format(phi="exp")), x, 1, (value, value * (1 + g_theta)), close, 1e-8)
+    compare(kernel(MEANS.format(phi="exp")), x, 2, (value, value * (1 + g_theta)), close, 1e-8)

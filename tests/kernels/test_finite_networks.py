@@ -62,7 +62,7 @@ output y := v.T @ tanh(g) / sqrt(n)
 def bottleneck(p, x, n):
     m = p["A"].shape[0]
     h = jax.nn.relu(x["x"] @ p["U"].T / 2)
-    g = jnp.tanh(h @ p["A"].T * np.sqrt(2 / n))
+    g = jax.lax.erf(h @ p["A"].T * np.sqrt(2 / n))
     return jax.nn.relu(h + g @ p["B"].T / np.sqrt(m))
 
 
@@ -75,7 +75,7 @@ weight A : A(m, n)  ~ N(0, 1) * sqrt(2 / n)
 weight B : A(n, m)  ~ N(0, 1) / sqrt(m)
 vector v : G(n)     ~ N(0, 1)
 h := relu(U @ x)
-g := tanh(A @ h)
+g := erf(A @ h)
 output y := v.T @ relu(h + B @ g) / sqrt(n)
 """,
     {"U": (("n", 4), 0, 1), "A": (("m", "n"), 0, 1), "B": (("n", "m"), 0, 1)},
@@ -86,7 +86,7 @@ output y := v.T @ relu(h + B @ g) / sqrt(n)
 
 
 def scaled_by_the_other_width(p, x, n):
-    return jnp.tanh(jax.nn.relu(x["x"] @ p["U"].T / 2) @ p["A"].T / np.sqrt(n))
+    return jax.lax.erf(jax.nn.relu(x["x"] @ p["U"].T / 2) @ p["A"].T / np.sqrt(n))
 
 
 # A's law divides by n where its fan-in is m = n/2: its variance times fan-in is 1/2.
@@ -97,7 +97,7 @@ input  x : R(d)
 weight U : A(m, d)  ~ N(0, 1) / sqrt(d)
 weight A : A(n, m)  ~ N(0, 1) / sqrt(n)
 vector v : G(n)     ~ N(0, 3)
-output y := v.T @ tanh(A @ relu(U @ x)) / sqrt(n)
+output y := v.T @ erf(A @ relu(U @ x)) / sqrt(n)
 """,
     {"U": (("m", 4), 0, 1), "A": (("n", "m"), 0, 1)},
     scaled_by_the_other_width,
@@ -190,7 +190,7 @@ def residual_rnn(p, x, n):
     h = 0
     for t in range(4):
         u = x["x"][:, t] @ p["U"].T / np.sqrt(3)
-        h = u if t == 0 else h + 0.5 * jnp.tanh(h) @ p["W"].T / np.sqrt(n) + u
+        h = u if t == 0 else h + 0.5 * jax.lax.erf(h) @ p["W"].T / np.sqrt(n) + u
     return h
 
 
@@ -202,7 +202,7 @@ weight W : A(n, n)  ~ N(0, 1) / sqrt(n)
 vector v : G(n)     ~ N(0, 1)
 h[1] := U @ x[1]
 for t = 2..T:
-    h[t] := h[t-1] + 0.5 * (W @ tanh(h[t-1])) + U @ x[t]
+    h[t] := h[t-1] + 0.5 * (W @ erf(h[t-1])) + U @ x[t]
 output y := v.T @ h[T] / sqrt(n)
 """,
     {"U": (("n", 3), 0, 1), "W": (("n", "n"), 0, 1)},
@@ -240,15 +240,15 @@ output y := v.T @ s[T] / sqrt(n)
 
 STEP_LAWS = {"U": (("n", 3), 0, 1), "W": (("n", "n"), 0, 1)}
 CASES["leaky states"] = Case(
-    steps_text("leaky", "0.5 * s[t-1] + tanh(W @ s[t-1] + U @ x[t])"),
+    steps_text("leaky", "0.5 * s[t-1] + erf(W @ s[t-1] + U @ x[t])"),
     STEP_LAWS,
-    steps(lambda t, s, w, u: 0.5 * s[t - 1] + jnp.tanh(w(s[t - 1]) + u)),
+    steps(lambda t, s, w, u: 0.5 * s[t - 1] + jax.lax.erf(w(s[t - 1]) + u)),
     {"x": (4, 3)},
 )
 CASES["one matrix reads two steps"] = Case(
-    steps_text("second_order", "tanh(W @ s[t-1] + W @ s[t-2] + U @ x[t])"),
+    steps_text("second_order", "erf(W @ s[t-1] + W @ s[t-2] + U @ x[t])"),
     STEP_LAWS,
-    steps(lambda t, s, w, u: jnp.tanh(w(s[t - 1]) + w(s[t - 2]) + u)),
+    steps(lambda t, s, w, u: jax.lax.erf(w(s[t - 1]) + w(s[t - 2]) + u)),
     {"x": (4, 3)},
 )
 
@@ -257,8 +257,8 @@ def stacked(p, x, n):
     u = x["x"] @ p["U"].T / np.sqrt(3)
     first, second = jnp.zeros_like(u[:, 0]), jnp.zeros_like(u[:, 0])
     for t in range(u.shape[1]):
-        first = jnp.tanh(first @ p["W"].T / np.sqrt(n) + u[:, t])
-        second = jnp.tanh(second @ p["W"].T / np.sqrt(n) + first @ p["W"].T / np.sqrt(n))
+        first = jax.lax.erf(first @ p["W"].T / np.sqrt(n) + u[:, t])
+        second = jax.lax.erf(second @ p["W"].T / np.sqrt(n) + first @ p["W"].T / np.sqrt(n))
     return second
 
 
@@ -269,9 +269,9 @@ weight U : A(n, d)  ~ N(0, 1) / sqrt(d)
 weight W : A(n, n)  ~ N(0, 1) / sqrt(n)
 vector v : G(n)     ~ N(0, 1)
 for t = 1..T:
-    s[1, t] := tanh((W @ s[1, t-1] else 0) + U @ x[t])
+    s[1, t] := erf((W @ s[1, t-1] else 0) + U @ x[t])
 for t = 1..T:
-    s[2, t] := tanh((W @ s[2, t-1] else 0) + W @ s[1, t])
+    s[2, t] := erf((W @ s[2, t-1] else 0) + W @ s[1, t])
 output y := v.T @ s[2, T] / sqrt(n)
 """,
     STEP_LAWS,
@@ -284,9 +284,9 @@ def encoder_decoder(p, x, n):
     u = x["x"] @ p["U"].T / np.sqrt(3)
     state, outputs = 0, []
     for t in range(u.shape[1]):
-        state = jnp.tanh((state @ p["W"].T / np.sqrt(n) if t else 0) + u[:, t])
+        state = jax.lax.erf((state @ p["W"].T / np.sqrt(n) if t else 0) + u[:, t])
     for t in reversed(range(u.shape[1])):
-        state = jnp.tanh(state @ p["W"].T / np.sqrt(n) + u[:, t])
+        state = jax.lax.erf(state @ p["W"].T / np.sqrt(n) + u[:, t])
         outputs.insert(0, state)
     return jnp.stack(outputs, axis=1).reshape(-1, n)
 
@@ -298,9 +298,9 @@ weight U : A(n, d)  ~ N(0, 1) / sqrt(d)
 weight W : A(n, n)  ~ N(0, 1) / sqrt(n)
 vector v : G(n)     ~ N(0, 1)
 for t = 1..T:
-    s[t] := tanh((W @ s[t-1] else 0) + U @ x[t])
+    s[t] := erf((W @ s[t-1] else 0) + U @ x[t])
 for t = T..1 by -1:
-    r[t] := tanh((W @ r[t+1] else W @ s[T]) + U @ x[t])
+    r[t] := erf((W @ r[t+1] else W @ s[T]) + U @ x[t])
 output y[t = 1..T] := v.T @ r[t] / sqrt(n)
 """,
     STEP_LAWS,
@@ -385,7 +385,7 @@ output y := v.T @ (W @ (2 - s) + s) / sqrt(n)
 
 def two_inputs(p, x, n):
     a = jnp.einsum("st,std->sd", x["mask"], x["x"]) @ p["U"].T / np.sqrt(3)
-    b = jnp.tanh(x["z"] @ p["V"].T / np.sqrt(2))
+    b = jax.lax.erf(x["z"] @ p["V"].T / np.sqrt(2))
     return jax.nn.relu(a) @ p["W"].T / np.sqrt(n) + b
 
 
@@ -399,7 +399,7 @@ weight V : A(n, e)  ~ N(0, 1) / sqrt(e)
 weight W : A(n, n)  ~ N(0, 1) / sqrt(n)
 vector v : G(n)     ~ N(0, 1)
 a := sum[t = 1..T](mask[t] * (U @ x[t]))
-b := tanh(V @ z)
+b := erf(V @ z)
 output y := v.T @ (W @ relu(a) + b) / sqrt(n)
 """,
     {"U": (("n", 3), 0, 1), "V": (("n", 2), 0, 1), "W": (("n", "n"), 0, 1)},
@@ -416,7 +416,7 @@ def bidirectional(p, x, n):
     forward, backward = [0] * steps, [0] * steps
     for t in range(steps):
         before = forward[t - 1] @ p["W"].T / np.sqrt(n) if t else 0
-        forward[t] = jnp.tanh(before + u[:, t])
+        forward[t] = jax.lax.erf(before + u[:, t])
     for t in reversed(range(steps)):
         after = backward[t + 1] @ p["R"].T / np.sqrt(n) if t + 1 < steps else 0
         backward[t] = jax.nn.relu(after + u[:, t])
@@ -431,7 +431,7 @@ weight W, R : A(n, n)  ~ N(0, 1) / sqrt(n)
 vector v : G(n)        ~ N(0, 1)
 f[0] := 0
 for t = 1..T:
-    f[t] := tanh(W @ f[t-1] + U @ x[t])
+    f[t] := erf(W @ f[t-1] + U @ x[t])
 r[T+1] := 0
 for t = T..1 by -1:
     r[t] := relu(R @ r[t+1] + U @ x[t])
@@ -450,7 +450,7 @@ def strided(p, x, n):
     h = [sum(u[:, 2 * i + a] @ p["K"][a].T for a in range(3)) / np.sqrt(9) for i in range(3)]
     s = [jax.nn.relu(y) for y in h]
     g = [sum(s[i + 2 * a] @ p["L"][a].T for a in range(2) if i + 2 * a < 3) / np.sqrt(2 * n) for i in range(3)]
-    return jnp.stack([jnp.tanh(y) for y in g]).mean(0)
+    return jnp.stack([jax.lax.erf(y) for y in g]).mean(0)
 
 
 CASES["strided and dilated convolutions"] = Case(
@@ -461,7 +461,7 @@ weight L[a = 0..1] : A(n, n)  ~ N(0, 1) / sqrt(2 * n)
 vector v : G(n)               ~ N(0, 1)
 h[i = 1..P] := sum[a = 0..2](K[a] @ x[2*(i-1) + a])
 g[i = 1..P] := sum[a = 0..1](L[a] @ (relu(h[i + 2*a]) else 0))
-output y := mean[i = 1..P](v.T @ tanh(g[i])) / sqrt(n)
+output y := mean[i = 1..P](v.T @ erf(g[i])) / sqrt(n)
 """,
     {"K": ((3, "n", 3), 0, 1), "L": ((2, "n", "n"), 0, 1)},
     strided,
@@ -471,7 +471,7 @@ output y := mean[i = 1..P](v.T @ tanh(g[i])) / sqrt(n)
 
 def triangular(p, x, n):
     u = x["x"] @ p["U"].T / np.sqrt(3)
-    pair = {(i, j): jnp.tanh(u[:, i] + u[:, j] / 2) @ p["W"].T / np.sqrt(n) for i in range(3) for j in range(i + 1)}
+    pair = {(i, j): jax.lax.erf(u[:, i] + u[:, j] / 2) @ p["W"].T / np.sqrt(n) for i in range(3) for j in range(i + 1)}
     z = [sum(jax.nn.relu(pair[i, j]) for j in range(i + 1)) / (i + 1) for i in range(3)]
     return jnp.stack(z, axis=1).reshape(-1, n)
 
@@ -483,7 +483,7 @@ weight U : A(n, d)  ~ N(0, 1) / sqrt(d)
 weight W : A(n, n)  ~ N(0, 1) / sqrt(n)
 vector v : G(n)     ~ N(0, 1)
 for i = 1..T, j = 1..i:
-    s[i, j] := tanh(U @ x[i] + U @ x[j] / 2)
+    s[i, j] := erf(U @ x[i] + U @ x[j] / 2)
     h[i, j] := W @ s[i, j]
 output y[i = 1..T] := mean[j = 1..i](v.T @ relu(h[i, j])) / sqrt(n)
 """,
@@ -529,7 +529,7 @@ def normalized(p, x, n):
     h = jax.nn.relu(x["x"] @ p["U"].T / 2)
     centred = h - h.mean(-1, keepdims=True)
     y = centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 0.1)
-    return jnp.tanh(y @ p["W"].T / np.sqrt(n) + y)
+    return jax.lax.erf(y @ p["W"].T / np.sqrt(n) + y)
 
 
 CASES["layer normalization"] = Case(
@@ -539,7 +539,7 @@ weight U : A(n, d)  ~ N(0, 1) / sqrt(d)
 weight W : A(n, n)  ~ N(0, 1) / sqrt(n)
 vector v : G(n)     ~ N(0, 1)
 y0 := layernorm(relu(U @ x), eps = 0.1)
-output y := v.T @ tanh(W @ y0 + y0) / sqrt(n)
+output y := v.T @ erf(W @ y0 + y0) / sqrt(n)
 """,
     {"U": (("n", 4), 0, 1), "W": (("n", "n"), 0, 1)},
     normalized,

@@ -49,8 +49,9 @@ def test_bundled_programs(name):
     kernel = program.kernel()
     ntk = kernel(data, get="ntk")
     assert relative(by_backward(program, data), ntk) < 1e-9
-    parts = sum(np.asarray(kernel(data, get="ntk", wrt=(p,))) for p in trained(program))
-    assert relative(parts, ntk) < 1e-11
+    if name in ("mlp", "rnn"):  # one compilation for each parameter
+        parts = sum(np.asarray(kernel(data, get="ntk", wrt=(p,))) for p in trained(program))
+        assert relative(parts, ntk) < 1e-11
 
 
 # ---------------------------------------------------------------- random programs
@@ -126,7 +127,7 @@ class Counts:
     tried = compared = 0
 
 
-@settings(max_examples=18)
+@settings(max_examples=10)
 @given(text=texts())
 def compare(text):
     Counts.tried += 1
@@ -146,7 +147,7 @@ def compare(text):
 
 def test_random_programs():
     compare()
-    assert Counts.compared >= 15
+    assert Counts.compared >= 8
     assert Counts.compared >= 0.7 * Counts.tried
 
 
@@ -162,7 +163,7 @@ h := W @ erf(U @ x) + b
 output y := {y}
 """
 PLAIN = {"U": "N(0, s) / sqrt(d)", "W": "N(0, s) / sqrt(n)", "b": "N(0, s)", "v": "N(0, s)"}
-PLAIN |= {"y": "v.T @ tanh(h) / sqrt(n)"}
+PLAIN |= {"y": "v.T @ erf(h) / sqrt(n)"}
 S, X = 1.7, np.random.default_rng(2).normal(size=(2, 3))
 
 # The same law written otherwise, and by how much that multiplies the part of the parameter in the NTK.
@@ -173,7 +174,7 @@ SAME = {
     "U in the standard parametrization": ("U", {"U": "N(0, s / d)"}, 3),
     "b in the NTK parametrization": ("b", {"b": "N(0, 1) * sqrt(s)"}, S),
     "v in the NTK parametrization": ("v", {"v": "N(0, 1) * sqrt(s)"}, S),
-    "v with the width in its multiplier": ("v", {"v": "N(0, s) / sqrt(n)", "y": "v.T @ tanh(h)"}, 1),
+    "v with the width in its multiplier": ("v", {"v": "N(0, s) / sqrt(n)", "y": "v.T @ erf(h)"}, 1),
 }
 
 
@@ -191,13 +192,18 @@ def plain():
     return parts_of(with_laws())
 
 
+@pytest.fixture(scope="module")
+def plain_nngp():
+    return np.asarray(with_laws().kernel()(X, get="nngp"))
+
+
 @pytest.mark.parametrize("case", SAME)
-def test_the_law_decides_the_part_of_its_parameter(case, plain):
+def test_the_law_decides_the_part_of_its_parameter(case, plain, plain_nngp):
     name, changes, factor = SAME[case]
-    program = with_laws(**changes)
-    np.testing.assert_allclose(program.kernel()(X, get="nngp"), with_laws().kernel()(X, get="nngp"), rtol=1e-12)
+    nngp, ntk = with_laws(**changes).kernel()(X)
+    np.testing.assert_allclose(nngp, plain_nngp, rtol=1e-12)
     expected = sum(part * (factor if p == name else 1) for p, part in plain.items())
-    np.testing.assert_allclose(program.kernel()(X, get="ntk"), expected, rtol=1e-10)
+    np.testing.assert_allclose(ntk, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("case", ["W divided by a power", "U in the standard parametrization"])
@@ -215,13 +221,13 @@ def test_the_backward_pass_of_a_scaled_readout(plain):
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("W", {"W": "N(0, s / n)"}), ("v", {"v": "N(0, s / n)", "y": "v.T @ tanh(h)"})],
+    [("W", {"W": "N(0, s / n)"}), ("v", {"v": "N(0, s / n)", "y": "v.T @ erf(h)"})],
     ids=["weight", "readout"],
 )
-def test_standard_parametrization_is_an_error(name, changes):
+def test_standard_parametrization_is_an_error(name, changes, plain_nngp):
     program = with_laws(**changes)
     kernel = program.kernel()
-    np.testing.assert_allclose(kernel(X, get="nngp"), with_laws().kernel()(X, get="nngp"), rtol=1e-12)
+    np.testing.assert_allclose(kernel(X, get="nngp"), plain_nngp, rtol=1e-12)
     with pytest.raises(tp.ProgramError, match=f"'{name}'.* grows"):
         kernel(X, get="ntk")
     with pytest.raises(tp.ProgramError):

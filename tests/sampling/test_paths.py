@@ -16,7 +16,6 @@ from tensorprog.lowering import module_source
 from tensorprog.sampling.kernel import SampledKernel
 
 EXACT = [
-    ("mlp", {"depth": 2}, (3, 4)),
     ("rnn_avgpool", {"var_b": 0.2}, (2, 3, 4)),
     ("transformer", {"depth": 1, "var_b": 0.1}, (2, 2, 3)),
     ("tied_autoencoder", {}, (2, 3)),
@@ -34,7 +33,9 @@ def test_what_has_rules_comes_out_the_same_when_it_is_sampled(name, parameters, 
     program = tp.load(name, **parameters)
     x = np.random.default_rng(1).normal(size=shape)
     exact = program.kernel()(x)
-    sampled = SampledKernel(program.recursion, points=1021)({program.ir.inputs[0].name: x}, return_stderr=True)
+    kernel = SampledKernel(program.recursion, points=1021)
+    compiled = jax.jit(lambda x: kernel({program.ir.inputs[0].name: x}, return_stderr=True))  # in one piece
+    sampled = compiled(x)
     _within(sampled.nngp, exact.nngp, sampled.nngp_stderr)
     _within(sampled.ntk, exact.ntk, sampled.ntk_stderr)
     assert sampled.nngp_stderr.max() < 0.02 * abs(exact.nngp).max()
@@ -62,15 +63,16 @@ def test_one_step_of_a_gru_has_a_closed_form():
 
 def test_standard_errors_are_honest(gru, tokens):
     """The truth, from many points, lies within three standard errors in 95 % of entries over seeds."""
-    program = gru.program
-    truth = program.kernel(points=16381)(tokens, None, ("nngp", "ntk"))
-    inside = []
-    for seed in range(12):
-        found = program.kernel(points=251, seed=seed)(tokens, None, ("nngp", "ntk"), return_stderr=True)
-        for name in ("nngp", "ntk"):
-            value, error = getattr(found, name), getattr(found, f"{name}_stderr")
-            inside.append(np.asarray(abs(value - getattr(truth, name)) <= 3 * error))
-    assert np.mean(inside) > 0.95
+
+    def found(seed):
+        return gru.program.kernel(points=251, seed=seed)(tokens, None, ("nngp", "ntk"), return_stderr=True)
+
+    many = [found(100 + seed) for seed in range(32)]
+    seeds = [found(seed) for seed in range(12)]
+    for name in ("nngp", "ntk"):
+        truth = np.mean([getattr(k, name) for k in many], axis=0)
+        inside = [abs(getattr(k, name) - truth) <= 3 * getattr(k, f"{name}_stderr") for k in seeds]
+        assert np.mean(inside) > 0.95
 
 
 def test_seeds(gru, tokens):
@@ -83,9 +85,9 @@ def test_seeds(gru, tokens):
 def test_symmetry_and_equal_inputs(gru, tokens):
     same = np.concatenate([tokens[:1], tokens[:1]])
     same[:, 1] = same[:, 0]  # equal tokens, too
-    for dtype, tolerance in (("float64", 1e-10), ("float32", 2e-4)):
-        k = gru.program.kernel(points=251, dtype=dtype)(same)
-        for value in k:
+    single = gru.program.kernel(points=251, dtype="float32")
+    for found, tolerance in ((gru(same), 1e-10), (jax.jit(single)(same), 2e-4)):
+        for value in found:
             assert np.isfinite(value).all()
             np.testing.assert_allclose(value[0, 1], value[0, 0], atol=tolerance)
             np.testing.assert_allclose(value, value.transpose(1, 0, 3, 2), atol=1e-6)

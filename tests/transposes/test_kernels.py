@@ -104,6 +104,16 @@ def recurrent(sequences):
     return tp.parse(unrolled(TIED)).kernel()(sequences)
 
 
+@pytest.fixture(scope="module")
+def independent(sequences):
+    return tp.parse(INDEPENDENT).kernel()(sequences)
+
+
+@pytest.fixture(scope="module")
+def flat(sequences):
+    return tp.parse(unrolled(INDEPENDENT)).kernel()(sequences)
+
+
 def recurrent_networks(x, n, rng):
     W = rng.normal(size=(n, n)) * np.sqrt(2 / n)
     u = x @ rng.normal(size=(n, x.shape[-1])).T / np.sqrt(x.shape[-1])
@@ -115,26 +125,24 @@ def recurrent_networks(x, n, rng):
     return q @ q.T / n
 
 
-def test_forth_and_back(sequences, recurrent):
+def test_forth_and_back(sequences, recurrent, independent):
     """The limit is that of networks; gradient independence, a fresh matrix in place of W.T, is not."""
     rng = np.random.default_rng(1)
     average, error = agree([recurrent_networks(sequences, 1024, rng) for _ in range(60)], recurrent.nngp, 1e-3)
-    wrong = np.asarray(tp.parse(INDEPENDENT).kernel()(sequences, get="nngp"))
+    wrong = np.asarray(independent.nngp)
     assert (np.abs(wrong - average) / error).max() > 10
 
 
-def test_the_loop_is_its_unrolled_program_where_the_matrices_are_independent(sequences):
-    loop, flat = (tp.parse(text).kernel()(sequences) for text in (INDEPENDENT, unrolled(INDEPENDENT)))
-    np.testing.assert_allclose(loop.nngp, flat.nngp, rtol=1e-9)
-    np.testing.assert_allclose(loop.ntk, flat.ntk, rtol=1e-9)
+def test_the_loop_is_its_unrolled_program_where_the_matrices_are_independent(independent, flat):
+    np.testing.assert_allclose(independent.nngp, flat.nngp, rtol=1e-9)
+    np.testing.assert_allclose(independent.ntk, flat.ntk, rtol=1e-9)
 
 
-def test_a_sum_inside_the_readout(sequences):
+def test_a_sum_inside_the_readout(sequences, flat):
     text = unrolled(INDEPENDENT)
     inside = text.replace("(v.T @ erf(r1) + v.T @ erf(r2) + v.T @ erf(r3))", "v.T @ (erf(r1) + erf(r2) + erf(r3))")
     assert inside != text
-    found, expected = (tp.parse(each).kernel()(sequences, get="nngp") for each in (inside, text))
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(tp.parse(inside).kernel()(sequences, get="nngp"), flat.nngp, rtol=1e-9)
 
 
 def test_the_loop_is_its_unrolled_program(sequences, recurrent):
@@ -143,7 +151,7 @@ def test_the_loop_is_its_unrolled_program(sequences, recurrent):
     np.testing.assert_allclose(loop.ntk, recurrent.ntk, rtol=1e-9)
 
 
-def test_ntk_forth_and_back(sequences, recurrent):
+def test_ntk_forth_and_back(sequences, recurrent, independent):
     x, n = jnp.asarray(sequences), 512
 
     def network(p, x):
@@ -166,5 +174,5 @@ def test_ntk_forth_and_back(sequences, recurrent):
         return J @ J.T
 
     agree([ntk(k) for k in jax.random.split(jax.random.key(0), 24)], recurrent.ntk, 1e-2)
-    wrong = np.asarray(tp.parse(INDEPENDENT).kernel()(sequences, get="ntk"))
+    wrong = np.asarray(independent.ntk)
     assert np.abs(wrong - np.asarray(recurrent.ntk)).max() > 0.05 * np.abs(wrong).max()
