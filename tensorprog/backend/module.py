@@ -74,7 +74,7 @@ class _Names:
     def table(self, key: Key) -> str:
         if key not in self._tables:
             families = key.families if len(set(key.families)) > 1 else key.families[:1]
-            name = identifier(PREFIX[key.kind] + "_".join(families))
+            name = PREFIX[key.kind] + identifier("_".join(families))
             if key.stream == "self" and len(key.families) == 2 and len(families) == 1:
                 name += "_full"
             while name in self._tables.values():

@@ -478,6 +478,7 @@ class NodeWriter:
             )
             windows.append((positions, window))
         self.system.definitions.notes.add(WINDOWS, [read.key])
+        self.system.windowed.add(self.key)
         # The innermost axes first: the pass that is fused into later work then shifts by whole rows.
         windows.sort(key=lambda p: max(p[0]), reverse=True)
         result = Code(f"window_sums({code.text}, [{', '.join(w for _, w in windows)}])", code.dims)
@@ -545,7 +546,7 @@ class NodeWriter:
             if s not in names and s not in variables:
                 codes[s] = self.number(s)
         entries = entries or _Entries()
-        return {s: entries(f"_{s.name}", aligned(c, dims, self.order)) for s, c in codes.items()}
+        return {s: entries("_a", aligned(c, dims, self.order)) for s, c in codes.items()}
 
     def _number_dims(self, *expressions: sympy.Expr) -> list[Code]:
         """The loop indices that stand as numbers in functions, so that the result has their dimensions."""
@@ -561,7 +562,7 @@ class NodeWriter:
         scalars = [self.node(n) for _, n in (*node.scalars_f, *node.scalars_g)]
         numbers = self._number_dims(node.f, node.g)
         dims = union([c for c in (k, p, q, mu, nu, *scalars, *numbers) if c is not None], self.order)
-        entries = _Entries(self._groups(dims))
+        entries = _Entries(self._groups(dims) if self._is_windowed(node.k) else ())
         texts = [
             entries(name, None if c is None else aligned(c, dims, self.order))
             for name, c in (("_k", k), ("_p", p), ("_q", q), ("_mu", mu), ("_nu", nu))
@@ -577,6 +578,10 @@ class NodeWriter:
         if entries.arguments:
             self.system.definitions.notes.add(MERGED_AXES, [self.key])
         return Code(entries.around(text), dims, atomic=False)
+
+    def _is_windowed(self, k: ir.Node) -> bool:
+        """Whether a covariance comes from `window_sums`, which leaves it with its axes merged."""
+        return any(r.side is None and r.key in self.system.windowed for r in ir.reads(k))
 
     def _groups(self, dims: Sequence[str]) -> tuple[tuple[int, int], ...]:
         """The (start, stop) of neighbouring dimensions of the same run."""
@@ -726,14 +731,12 @@ class _Entries:
         self.arguments: dict[str, str] = {}
 
     def __call__(self, name: str, code: Code | None) -> str | None:
-        """What the array is called in the function."""
+        """What the array is called in the function: `_name`, which no name of the program becomes (`identifier`)."""
         if code is None or not self.groups or not code.dims:
             return None if code is None else code.text
         known = next((n for n, text in self.arguments.items() if text == code.text), None)
         if known is None:
-            known = identifier(name)
-            while known in self.arguments:
-                known += "_"
+            known = name if name not in self.arguments else f"{name}{len(self.arguments)}"
             self.arguments[known] = code.text
         return known
 

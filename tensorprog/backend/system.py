@@ -91,6 +91,7 @@ class SystemWriter:
         self.footprint: list[tuple[Range, ...]] = []  # axes of every array that is written, for estimates of memory
         self.steps_footprint: list[tuple[Range, ...]] = []  # the same, without the histories that loops leave behind
         self.totals: dict[Key, int] = {}  # tables of which only the sum over this axis is kept
+        self.windowed: set[Key] = set()  # tables in which `window_sums` stand
         self.entries: dict[Key, str] = {}  # functions that give the entries of tables one by one
         self.steps = 0
         self.count = 0

@@ -117,6 +117,57 @@ def test_images_of_other_proportions(name):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
+FILTERED = """\
+program filtered(H, W, slope = 1/3)
+input x[i = 1..H, j = 1..W] : R(d)
+weight K[a = -1..1, b = -1..1] : A(n, d) ~ N(0, 1) / sqrt(d)
+weight L : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+for i = 1..H, j = 1..W:
+    h[i, j] := sum[a = -1..1, b = -1..1](K[a, b] @ (x[i+a, j+b] else 0))
+for i = 1..H, j = 1..W:
+    z[i, j] := leaky_relu(h[i, j], slope) + sin(slope * i * h[i, j])
+output y := sum[i = 1..H, j = 1..W](v.T @ relu(L @ z[i, j])) / sqrt(n)
+"""
+
+
+def test_names_of_a_program_do_not_meet_those_of_the_source():
+    generator = np.random.default_rng(0)
+    data = generator.normal(size=(3, 2, 3, 2)), generator.normal(size=(2, 2, 3, 2))
+    wanted = tp.parse(FILTERED).kernel()(*data)
+    assert "entrywise" in tp.parse(FILTERED).kernel().backend.module.source
+    for name in ("_k", "_p", "_same", "_a", "_a_", "same", "entrywise", "cov_h", "s_L"):
+        found = tp.parse(FILTERED.replace("slope", name)).kernel()(*data)
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-13)
+
+
+SCALED = """\
+program scaled(sigma = 2)
+input x : R(d)
+weight U : A(n, d) ~ N(0, 1) * sigma / sqrt(d)
+weight W : A(n, n) ~ N(0, 1) * sigma / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+output y := v.T @ relu(W @ relu(U @ x)) / sqrt(n)
+"""
+
+
+@pytest.mark.parametrize("name", ["s_W", "s_U", "relu_dual", "gram_x", "f1", "step_1", "x_left"])
+def test_a_parameter_may_have_any_name(name):
+    """s_W is also what the source calls the variance of W."""
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    found, wanted = (tp.parse(SCALED.replace("sigma", n)).kernel()(x) for n in (name, "sigma"))
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_value_that_does_not_depend_on_all_entries():
+    """The mean of one factor is 0, whatever index the other is multiplied by."""
+    x = jnp.arange(6.0).reshape(2, 3)
+    found = entrywise(lambda a, b: 0 * a, ((1, 3),), jnp.ones((2, 1, 1)), x)
+    np.testing.assert_array_equal(found, np.zeros((2, 2, 3)))
+
+
 def test_pieces_are_placed():
     one, two = jnp.ones((2, 3)), jnp.full((2, 2), 2.0)
     whole = slice(None)

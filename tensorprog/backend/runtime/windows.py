@@ -125,7 +125,9 @@ def entrywise(function, groups, *arrays):
         for start, stop in groups
         if all(a.shape[start:stop] in (shape[start:stop], (1,) * (stop - start)) for a in laid)
     ]
-    return function(*(merge_axes(a, whole) for a in laid)).reshape(shape)
+    merged = [merge_axes(a, whole) for a in laid]
+    value = function(*merged)  # which may not depend on all of them
+    return jnp.broadcast_to(value, jnp.broadcast_shapes(*(a.shape for a in merged))).reshape(shape)
 
 
 def placed(shape, dtype, pieces):
