@@ -478,9 +478,10 @@ class NodeWriter:
             )
             windows.append((positions, window))
         self.system.definitions.notes.add(WINDOWS, [read.key])
-        self.system.windowed.add(self.key)
         # The innermost axes first: the pass that is fused into later work then shifts by whole rows.
         windows.sort(key=lambda p: max(p[0]), reverse=True)
+        if all(p == start for p in windows[-1][0] for start, stop in self._groups(code.dims) if start <= p < stop):
+            self.system.windowed.add(self.key)
         result = Code(f"window_sums({code.text}, [{', '.join(w for _, w in windows)}])", code.dims)
         return combined("*", [*(self.node(f) for f in others), result], self.order) if others else result
 
@@ -580,7 +581,7 @@ class NodeWriter:
         return Code(entries.around(text), dims, atomic=False)
 
     def _is_windowed(self, k: ir.Node) -> bool:
-        """Whether a covariance comes from `window_sums`, which leaves it with its axes merged."""
+        """Whether a covariance comes from `window_sums`, the last pass of which shifts whole rows of merged axes."""
         return any(r.side is None and r.key in self.system.windowed for r in ir.reads(k))
 
     def _groups(self, dims: Sequence[str]) -> tuple[tuple[int, int], ...]:

@@ -91,7 +91,7 @@ class SystemWriter:
         self.footprint: list[tuple[Range, ...]] = []  # axes of every array that is written, for estimates of memory
         self.steps_footprint: list[tuple[Range, ...]] = []  # the same, without the histories that loops leave behind
         self.totals: dict[Key, int] = {}  # tables of which only the sum over this axis is kept
-        self.windowed: set[Key] = set()  # tables in which `window_sums` stand
+        self.windowed: set[Key] = set()  # tables of `window_sums` that shift whole rows
         self.entries: dict[Key, str] = {}  # functions that give the entries of tables one by one
         self.steps = 0
         self.count = 0
@@ -552,7 +552,7 @@ class SystemWriter:
         kept = [
             t.key for t in main if keep[t.key] == "last" and not loop.lags[t.key] and self._is_read_outside(loop, t.key)
         ]
-        merged = self._merged(tables, dict(carried), slice_dims)
+        merged = self._merged(tables, [key for key in dict(carried) if key not in stacked], slice_dims)
         inits, lag_names = [], {}
         for key, lag in carried:
             name = f"{self.names.table(key)}_before" + ("" if lag == 1 else str(lag))
