@@ -93,13 +93,13 @@ def cnn_pool(samples: int, side: int, depth: int) -> Case:
 
 
 GROUPS = (
-    Group("N", 2, (300, 1000, 2000), lambda n: mlp(n, 3)),
-    Group("depth", 1, (4, 16, 64), lambda depth: mlp(500, depth)),
-    Group("N", 2, (10, 30, 100), lambda n: rnn(n, 16)),
-    Group("T", 2, (8, 32, 128), lambda length: rnn(20, length)),
-    Group("side", 2, (8, 16, 32), lambda side: cnn_flat(16, side)),
-    Group("side", 4, (4, 8, 16), lambda side: cnn_pool(4, side, 3)),
-    Group("depth", 1, (3, 10, 21), lambda depth: cnn_pool(4, 8, depth)),
+    Group("N", 2, (300, 1000, 2000, 4000), lambda n: mlp(n, 3)),
+    Group("depth", 1, (4, 16, 64), lambda depth: mlp(2000, depth)),
+    Group("N", 2, (10, 30, 100, 300), lambda n: rnn(n, 16)),
+    Group("T", 2, (8, 32, 128, 256), lambda length: rnn(20, length)),
+    Group("side", 2, (8, 16, 32, 64), lambda side: cnn_flat(16, side)),
+    Group("side", 4, (4, 8, 16, 32), lambda side: cnn_pool(2, side, 3)),
+    Group("depth", 1, (3, 10, 21), lambda depth: cnn_pool(2, 16, depth)),
 )
 
 
