@@ -15,7 +15,7 @@ def f(x) := {function}
 output y := v.T @ f(W @ x) / sqrt(n)
 """
 
-HEAD = """program head()
+HEAD = """program head(P)
 input x[p = 1..P] : R(d)
 weight U, V : A(n, d) ~ N(0, 1) / sqrt(d)
 vector v : G(n) ~ N(0, 1)
