@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 
 from tensorprog.functions import library as _library
-from tensorprog.functions.analysis import Facts, definition, facts, numeric
+from tensorprog.functions.analysis import Facts, definition, facts, numeric, real
 from tensorprog.functions.jax_source import jax_code
 from tensorprog.functions.latex_source import latex
 from tensorprog.functions.registry import Function, lookup, names
@@ -16,4 +16,16 @@ from tensorprog.functions.text_source import text
 for _module in sorted(module.name for module in pkgutil.iter_modules(_library.__path__)):
     importlib.import_module(f"{_library.__name__}.{_module}")
 
-__all__ = ["Facts", "Function", "definition", "facts", "jax_code", "latex", "lookup", "names", "numeric", "text"]
+__all__ = [
+    "Facts",
+    "Function",
+    "definition",
+    "facts",
+    "jax_code",
+    "latex",
+    "lookup",
+    "names",
+    "numeric",
+    "real",
+    "text",
+]

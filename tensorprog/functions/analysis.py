@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from tensorprog.functions.registry import by_head, heads
+from tensorprog.functions.registry import by_head, head, heads
 
 SMOOTH = 99
 """`Facts.continuity` of a function without kinks."""
@@ -43,6 +43,17 @@ def definition(expr: sympy.Expr) -> sympy.Expr:
         if simpler == expr:
             return expr
         expr = simpler
+
+
+def real(expr: sympy.Expr) -> sympy.Expr:
+    """The expression with the registry's abs and sign for sympy's, whose derivatives hold deltas and conjugates.
+
+    sympy makes them of its own: sqrt(x**2) is Abs(x) as soon as it is written down.
+    """
+    expr = sympy.sympify(expr)
+    if not expr.has(sympy.Abs, sympy.sign):
+        return expr
+    return expr.replace(sympy.Abs, head("abs")).replace(sympy.sign, head("sign"))
 
 
 def _defined(part):

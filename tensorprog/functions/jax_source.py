@@ -8,6 +8,7 @@ import sympy
 from sympy.core.function import AppliedUndef
 from sympy.printing.str import StrPrinter
 
+from tensorprog.functions.decimals import rounded
 from tensorprog.functions.registry import by_head
 
 
@@ -80,10 +81,10 @@ def jax_code(expr: sympy.Expr, names: Mapping[sympy.Symbol, str]) -> str:
     """JAX source of an expression, using only `jnp` and `jax`; `names` gives the code of each Symbol.
 
     Sound in float32 and float64: no overflow inside softplus, silu or their derivatives, and a float32 array stays
-    float32. Raises ValueError for a function that has no JAX source.
+    float32. Raises ValueError for a function that has no JAX source, and for a number that no float holds.
     """
     codes = {symbol: code if _is_atom(code) else f"({code})" for symbol, code in names.items()}
-    return _JaxPrinter(codes).doprint(sympy.sympify(expr))
+    return _JaxPrinter(codes).doprint(rounded(sympy.sympify(expr)))
 
 
 def _is_atom(code: str) -> bool:

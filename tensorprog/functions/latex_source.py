@@ -5,6 +5,7 @@ from __future__ import annotations
 import sympy
 from sympy.printing.latex import LatexPrinter
 
+from tensorprog.functions.decimals import rounded
 from tensorprog.functions.registry import by_head
 
 
@@ -20,4 +21,4 @@ class _LatexPrinter(LatexPrinter):
 
 def latex(expr: sympy.Expr) -> str:
     """The expression in LaTeX, with the names of the functions as in the papers."""
-    return _LatexPrinter().doprint(sympy.sympify(expr))
+    return _LatexPrinter().doprint(rounded(sympy.sympify(expr)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sympy
 from sympy.printing.str import StrPrinter
 
+from tensorprog.functions.decimals import decimals
 from tensorprog.functions.registry import by_head
 
 
@@ -34,4 +35,4 @@ for _head in ("erf", "tanh", "sin", "cos", "exp", "log", "ExpBase", "atan"):
 
 def text(expr: sympy.Expr) -> str:
     """The expression in .netsor syntax; it parses back to the same function: `relu(x)`, `x**2`, `exp(-x)/2`."""
-    return _TextPrinter().doprint(sympy.sympify(expr))
+    return _TextPrinter().doprint(decimals(sympy.sympify(expr)))

@@ -371,7 +371,7 @@ def finite(value: sympy.Expr, span: Span) -> sympy.Expr:
         raise ProgramError("this has no finite real value", span)
     if value.is_number and value.is_real and abs(value if value.is_Rational else value.evalf(15)) > _LARGEST:
         raise ProgramError("this number is beyond what floating point holds", span)
-    return value
+    return functions.real(value)
 
 
 def substituted(e: sympy.Expr, values: Mapping[sympy.Basic, sympy.Expr], span: Span) -> sympy.Expr:

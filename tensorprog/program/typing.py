@@ -10,6 +10,7 @@ from __future__ import annotations
 from tensorprog.errors import ProgramError, Span, did_you_mean
 from tensorprog.language import syntax
 from tensorprog.program.scope import CORE, MAPS, REDUCTIONS, Scope, given, wrong_count
+from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
 
 NUMBER = Constant()
@@ -333,6 +334,7 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
                 return readout_type(body, scope)
         case syntax.Call("LinComb", (inner,)):
             return readout_type(inner, scope)
+    _no_readout_inside(e, scope)
     # Under * and / a width may stand: the factor of an output is checked where it is used.
     if any(isinstance(s, syntax.Name) and s.name in scope.widths for s in leaves(e)):
         output_factor(e, scope)
@@ -342,12 +344,27 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
 
 def output_factor(e: syntax.Expr, scope: Scope) -> None:
     """The factor of a readout: a number with widths, such as 1/sqrt(n), or a C."""
+    _no_readout_inside(e, scope)
     if any(isinstance(s, syntax.Name) and s.name in scope.widths for s in leaves(e)):
         scope.number(e)
         return
     t = infer(e, scope)
     if t is not None and not isinstance(t, Constant | Scalar):
         raise ProgramError(f"a readout is multiplied by numbers and C's only, not by {t}", e.span)
+
+
+def _no_readout_inside(e: syntax.Expr, scope: Scope) -> None:
+    """Raises ProgramError where something is computed from a readout that leaves it no Gaussian process."""
+    for part in subexpressions(e):
+        match part:
+            case syntax.Binary("@", syntax.Transpose(v)) if isinstance(scope.types.get(v.name), Vector):
+                what = e.function if isinstance(e, syntax.Call | syntax.Reduction) else "this"
+                raise ProgramError(
+                    f"{what} is computed from the output: outputs are jointly Gaussian, with a kernel, only before it",
+                    e.span,
+                    hint="let the output be a readout v.T @ x / sqrt(n) itself (a softmax after it is part of "
+                    "the loss or the likelihood), or put the function on the vector: v.T @ f(x)",
+                )
 
 
 def leaves(e: syntax.Expr) -> list[syntax.Expr]:

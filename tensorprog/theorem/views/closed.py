@@ -8,6 +8,7 @@ from functools import cache
 import sympy
 
 from tensorprog.expectation import JointPlan, MeanPlan, Plan, plan_joint, plan_mean, plan_pair
+from tensorprog.functions.decimals import rounded
 from tensorprog.theorem import recursion as ir
 
 K, P, Q = sympy.Dummy("k", real=True), sympy.Dummy("p", positive=True), sympy.Dummy("q", positive=True)
@@ -128,7 +129,7 @@ def _order(s: sympy.Symbol) -> tuple:
 
 def for_print(e: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Symbol, sympy.Symbol]]:
     """sqrt(p)·sqrt(q) as one root, and which symbol of the result stands for which: they are without assumptions,
-    so that the root stays one."""
+    so that the root stays one. Fractions of large integers are floats."""
     swap = {s: sympy.Dummy(s.name) for s in sorted(e.free_symbols, key=_order)}
 
     def merge(part):
@@ -142,5 +143,5 @@ def for_print(e: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Symbol, sympy.Symbo
         roots = [sympy.Pow(sympy.Mul(*b), exponent) for exponent, b in bases.items()]
         return sympy.Mul(*rest, *roots)
 
-    e = e.xreplace(swap).replace(lambda part: part.is_Mul, merge)
+    e = rounded(e).xreplace(swap).replace(lambda part: part.is_Mul, merge)
     return e, {dummy: s for s, dummy in swap.items()}
