@@ -290,6 +290,8 @@ class NodeWriter:
         if len(labels) == 1 and e.coefficient(labels[0]) >= 1 and not traced:
             name, step = labels[0], e.coefficient(labels[0])
             r = self.arrays[name]
+            # Python would count a slice that ends before it begins from the other end of the array.
+            inside = inside and self.system.never_empty(r)
             first = map_bound(r.low, lambda a: position.substitute({name: a}))
             if self._covers(first, r, axis, step):
                 return "slice", ":", (name,), ""
@@ -341,16 +343,9 @@ class NodeWriter:
     def _bind(self, r: Range, conditions: Sequence[Condition]) -> tuple[str, list[Condition]]:
         """An index as an array dimension; a range that depends on other indices becomes a box with conditions."""
         ranges = {**self.system.loop_ranges, **self.arrays}
-        low, high = extent(r.low, ranges, False), extent(r.high, ranges, True)
-        conditions = list(conditions)
-        here = Affine.symbol(r.name)
-        if low != r.low:
-            conditions += [Condition("ge", here - r.low)] if isinstance(r.low, Affine) else []
-        if high != r.high:
-            conditions += [Condition("ge", r.high - here)] if isinstance(r.high, Affine) else []
-        self.arrays[r.name] = Range(r.name, low, high)
+        self.arrays[r.name], more = ir.box(r, ranges)
         self.order.append(r.name)
-        return r.name, conditions
+        return r.name, [*conditions, *more]
 
     def _unbind(self, name: str) -> None:
         del self.arrays[name]
@@ -508,19 +503,13 @@ class NodeWriter:
         loops = []
         saved = dict(self.system.integers)
         for r in node.ranges:
-            low, high = extent(r.low, ranges, False), extent(r.high, ranges, True)
-            here = Affine.symbol(r.name)
-            if low != r.low and isinstance(r.low, Affine):
-                conditions.append(Condition("ge", here - r.low))
-            if high != r.high and isinstance(r.high, Affine):
-                conditions.append(Condition("ge", r.high - here))
+            wide, more = ir.box(r, ranges)
+            conditions += more
             variable = identifier(r.name)
-            loops.append(
-                f"for {variable} in range({bound_source(low, self.symbol)}, {bound_source(high, self.symbol)} + 1)"
-            )
+            low, high = bound_source(wide.low, self.symbol), bound_source(wide.high, self.symbol)
+            loops.append(f"for {variable} in range({low}, {high} + 1)")
             self.system.integers[r.name] = variable
-            self.system.loop_ranges[r.name] = Range(r.name, low, high)
-            ranges[r.name] = Range(r.name, low, high)
+            self.system.loop_ranges[r.name] = ranges[r.name] = wide
         body = self.node(node.body)
         mask = self.mask(conditions)
         if mask is not None and self._decided(conditions):

@@ -23,6 +23,7 @@ from tensorprog.program.affine import (
     Range,
     at_most,
     bound_symbols,
+    differences,
     extent,
     map_bound,
     maximum,
@@ -60,6 +61,19 @@ class _Active:
     index: Affine
     lagged: Mapping[tuple[Key, int], Access]
     history: Mapping[Key, str]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A clause's part of a table: `where` it goes, its value over the whole of its box, and whether that is the table.
+
+    shared: conditions say where in the box it holds; it is zero elsewhere, where other clauses may hold.
+    """
+
+    where: str
+    code: Code
+    whole: bool
+    shared: bool
 
 
 class SystemWriter:
@@ -121,6 +135,15 @@ class SystemWriter:
 
     def size(self, r: Range) -> str:
         """Source of the number of entries of a range."""
+        text = self._length(r)
+        return text if self.never_empty(r) else f"max({text}, 0)"
+
+    def never_empty(self, r: Range) -> bool:
+        """Whether a range has an entry, or none by a difference of its ends of just -1, for all sizes."""
+        low, high = extent(r.low, self.loop_ranges, True), extent(r.high, self.loop_ranges, False)
+        return at_most(self.settle(low), shift(self.settle(high), 1))
+
+    def _length(self, r: Range) -> str:
         if isinstance(r.low, Affine) and isinstance(r.high, Affine):
             return integer(r.high - r.low + 1, self.symbol)
         if isinstance(r.low, Affine):
@@ -231,8 +254,8 @@ class SystemWriter:
             else:
                 raise ProgramError(f"an assignment whose left-hand index is {target}")
         for r in clause.binders:
-            conditions += [Condition("ge", e) for e in _differences(Affine.symbol(r.name), r.low)]
-            conditions += [Condition("ge", e) for e in _differences(r.high, Affine.symbol(r.name))]
+            conditions += [Condition("ge", e) for e in differences(Affine.symbol(r.name), r.low)]
+            conditions += [Condition("ge", e) for e in differences(r.high, Affine.symbol(r.name))]
         clause = ir.substitute_clause(clause, values)
         tests = []
         for c in conditions:
@@ -244,7 +267,7 @@ class SystemWriter:
             self.indent += 1
         fixed = {k: Affine.symbol(a) for k, a in enumerate(arguments)}
         piece = self._clause(table, replace(clause, conditions=()), [], fixed)
-        self.line(f"return {piece[1].text}" if piece else f"return jnp.zeros({self._shape(table, [])}, dtype)")
+        self.line(f"return {piece.code.text}" if piece else f"return jnp.zeros({self._shape(table, [])}, dtype)")
         if tests:
             self.indent -= 1
         self.integers, self.loop_ranges = saved, ranges
@@ -263,22 +286,23 @@ class SystemWriter:
         self.steps_footprint.append(self.footprint[-1])
         name = self.names.table(table.key)
         feature = ("feature",) if table.key.kind == ir.DATA else ()
-        pieces: list[tuple[str, Code, bool]] = []
+        pieces: list[_Piece] = []
         for clause in table.clauses if clauses is None else clauses:
             piece = self._clause(table, clause, axes, fixed)
             if piece is not None:
                 pieces.append(piece)
         dims = (*self.batch, *axes, *feature)
-        if len(pieces) == 1 and pieces[0][2]:
-            self.line(f"{name} = {pieces[0][1].text}")
+        if pieces and all(p.whole and p.where == pieces[0].where for p in pieces):
+            # Cases that conditions tell apart, each zero where another one holds.
+            self.line(f"{name} = {' + '.join(p.code.wrapped() if len(pieces) > 1 else p.code.text for p in pieces)}")
         elif not pieces:
             self.line(f"{name} = jnp.zeros({self._shape(table, axes)}, dtype)")
         else:
             parts = []
-            for where, code, _ in pieces:
+            for p in pieces:
                 variable = self.fresh("piece")
-                self.line(f"{variable} = {code.text}")
-                parts.append(f"({where}, {variable})")
+                self.line(f"{variable} = {p.code.text}")
+                parts.append(f"({p.where}, {variable}, {p.shared})")
             self.line(f"{name} = placed({self._shape(table, axes)}, dtype, [{', '.join(parts)}])")
         return Access(name, dims)
 
@@ -288,23 +312,16 @@ class SystemWriter:
             sizes.append(self.names.size(self.names.feature(table.key)))
         return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
-    def _clause(self, table: Table, clause: Clause, axes, fixed) -> tuple[str, Code, bool] | None:
-        """(where it goes, the value over the whole of its box, whether that box is the whole table)."""
+    def _clause(self, table: Table, clause: Clause, axes, fixed) -> _Piece | None:
+        """The value of a clause over the whole of its box; None where it is zero."""
         if ir.is_zero(clause.value):
             return None
         binders = {r.name: r for r in clause.binders}
         # Triangular ranges become boxes with a condition.
         conditions = list(clause.conditions)
         for name, r in list(binders.items()):
-            low, high = (
-                extent(r.low, {**self.loop_ranges, **binders}, False),
-                extent(r.high, {**self.loop_ranges, **binders}, True),
-            )
-            if low != r.low or high != r.high:
-                here = Affine.symbol(name)
-                for e in _differences(here, r.low) + _differences(r.high, here):
-                    conditions.append(Condition("ge", e))
-                binders[name] = Range(name, low, high)
+            binders[name], more = ir.box(r, {**self.loop_ranges, **binders})
+            conditions += more
         conditions = [c for c in conditions if self.certain(c, binders) is not True]
         order = [*self.batch]
         where = [":"] * len(self.batch)
@@ -364,7 +381,7 @@ class SystemWriter:
             value = aligned(code, dims, order).text if code.dims else f"jnp.asarray({code.text}, dtype)"
             code = Code(f"jnp.broadcast_to({value}, {shape})", tuple(dims))
         index = ", ".join("slice(None)" if w == ":" else w for w in where)
-        return f"({index}{',' if len(where) == 1 else ''})", code, whole
+        return _Piece(f"({index}{',' if len(where) == 1 else ''})", code, whole, mask is not None)
 
     def _offset(self, e: Bound, low: Bound) -> str:
         """Source of the position of an index within an axis."""
@@ -406,6 +423,15 @@ class SystemWriter:
         r = binders[own[0]]
         low, high = extent(r.low, binders, False), extent(r.high, binders, True)
         return map_bound(low, lambda a: a + rest), map_bound(high, lambda a: a + rest), own[0]
+
+    def _boxed(self, clause: Clause, binder: str) -> Clause:
+        """The clause where one of its binders runs over a box: conditions say which part of it is meant."""
+        ranges = {r.name: r for r in clause.binders}
+        box, conditions = ir.box(ranges[binder], ranges)
+        if not conditions:
+            return clause
+        binders = tuple(box if r.name == binder else r for r in clause.binders)
+        return replace(clause, binders=binders, conditions=(*clause.conditions, *conditions))
 
     def _plan(self, loop: Loop, tables: Sequence[Table]):
         """(points before, first, last): single steps, then equal ones; None where steps differ otherwise."""
@@ -451,7 +477,7 @@ class SystemWriter:
             low, high, binder = self._clause_range(loop, table, c)
             inside = {} if symbol is None or r is None else {symbol: r}
             verdicts = [
-                self.certain(Condition("ge", e), inside) for e in _differences(index, low) + _differences(high, index)
+                self.certain(Condition("ge", e), inside) for e in differences(index, low) + differences(high, index)
             ]
             if any(v is False for v in verdicts):
                 continue
@@ -462,10 +488,10 @@ class SystemWriter:
             assert binder is not None
             target = c.target[loop.axes[table.key]]
             value = index - (target - Affine.symbol(binder))
-            clause = ir.substitute_clause(c, {binder: value})
+            clause = ir.substitute_clause(self._boxed(c, binder), {binder: value})
             extra = tuple(
                 Condition("ge", e)
-                for e, v in zip(_differences(index, low) + _differences(high, index), verdicts, strict=True)
+                for e, v in zip(differences(index, low) + differences(high, index), verdicts, strict=True)
                 if v is None
             )
             result.append(replace(clause, conditions=(*clause.conditions, *extra)))
@@ -822,7 +848,8 @@ class SystemWriter:
                 tests.append(f"{self.symbol(symbol)} == {bound_source(low, self.symbol)}")
             elif binder:
                 target = c.target[loop.axes[table.key]]
-                clause = ir.substitute_clause(c, {binder: here - (target - Affine.symbol(binder))})
+                value = here - (target - Affine.symbol(binder))
+                clause = ir.substitute_clause(self._boxed(c, binder), {binder: value})
                 tests.append(
                     f"{bound_source(low, self.symbol)} <= {self.symbol(symbol)} <= {bound_source(high, self.symbol)}"
                 )
@@ -837,8 +864,7 @@ class SystemWriter:
                 if piece is None:
                     self.line("pass")
                 else:
-                    where, code, _ = piece
-                    self.line(f"pieces.append(({where}, {code.text}))")
+                    self.line(f"pieces.append(({piece.where}, {piece.code.text}, {piece.shared}))")
         self.line(f"{history}[{self.symbol(symbol)}] = placed({self._shape(table, axes)}, dtype, pieces)")
 
     # ------------------------------------------------------------ reading
@@ -895,20 +921,6 @@ def _in_layout(table: Table, without: Container[int] = ()) -> list[int]:
     return sorted(
         (k for k in range(len(table.axes)) if k not in without), key=lambda k: order.index(table.axes[k].runs)
     )
-
-
-def _differences(a: Bound, b: Bound) -> list[Affine]:
-    """Affine expressions that are all ≥ 0 just where a ≥ b."""
-    if isinstance(a, Affine) and isinstance(b, Affine):
-        return [a - b]
-    if isinstance(b, Affine):
-        assert not isinstance(a, Affine)
-        if a.kind == "min":
-            return [d for x in a.arguments for d in _differences(x, b)]
-        raise ProgramError("a range that ends at a maximum")
-    if b.kind == "max":
-        return [d for x in b.arguments for d in _differences(a, x)]
-    raise ProgramError("a range that begins at a minimum")
 
 
 def _affine(b: Bound) -> Affine:

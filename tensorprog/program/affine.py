@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tensorprog.errors import ProgramError
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -147,6 +149,23 @@ def minimum(*arguments: Bound) -> Bound:
 
 def maximum(*arguments: Bound) -> Bound:
     return _extreme("max", list(arguments))
+
+
+def differences(a: Bound, b: Bound) -> list[Affine]:
+    """Affine expressions that are all ≥ 0 just where a ≥ b.
+
+    Raises ProgramError where a is a maximum or b a minimum: then there are alternatives.
+    """
+    if isinstance(a, Affine) and isinstance(b, Affine):
+        return [a - b]
+    if isinstance(b, Affine):
+        assert not isinstance(a, Affine)
+        if a.kind == "min":
+            return [d for x in a.arguments for d in differences(x, b)]
+        raise ProgramError("a range that ends at a maximum")
+    if b.kind == "max":
+        return [d for x in b.arguments for d in differences(a, x)]
+    raise ProgramError("a range that begins at a minimum")
 
 
 def bound_symbols(bound: Bound) -> frozenset[str]:

@@ -19,7 +19,7 @@ from functools import cached_property
 
 import sympy
 
-from tensorprog.program.affine import Affine, Range, map_bound
+from tensorprog.program.affine import Affine, Range, differences, extent, map_bound
 
 # Kinds of tables.
 DATA = "data"  # an input or data computed from inputs, one run: [axes…, d]
@@ -437,3 +437,15 @@ def _put_range(r: Range, values: Mapping[str, Affine]) -> Range:
     return Range(
         r.name, map_bound(r.low, lambda a: a.substitute(values)), map_bound(r.high, lambda a: a.substitute(values))
     )
+
+
+def box(r: Range, ranges: Mapping[str, Range]) -> tuple[Range, list[Condition]]:
+    """A range as wide as it gets while other indices run over theirs, and the conditions that make it narrower."""
+    low, high = extent(r.low, ranges, False), extent(r.high, ranges, True)
+    here = Affine.symbol(r.name)
+    conditions = []
+    if low != r.low:
+        conditions += [Condition("ge", e) for e in differences(here, r.low)]
+    if high != r.high:
+        conditions += [Condition("ge", e) for e in differences(r.high, here)]
+    return Range(r.name, low, high), conditions

@@ -172,11 +172,20 @@ def test_pieces_are_placed():
     one, two = jnp.ones((2, 3)), jnp.full((2, 2), 2.0)
     whole = slice(None)
     np.testing.assert_array_equal(
-        placed((2, 3, 4), one.dtype, [((whole, whole, 1), one), ((whole, slice(1, 3), 3), two)]),
+        placed((2, 3, 4), one.dtype, [((whole, whole, 1), one, False), ((whole, slice(1, 3), 3), two, False)]),
         np.zeros((2, 3, 4)) + np.eye(4)[1] + 2 * np.eye(4)[3] * np.array([0, 1, 1])[:, None],
     )
-    np.testing.assert_array_equal(placed((2, 5), one.dtype, [((whole, slice(0, 5, 2)), one)]), [[1, 0, 1, 0, 1]] * 2)
+    strided = placed((2, 5), one.dtype, [((whole, slice(0, 5, 2)), one, False)])
+    np.testing.assert_array_equal(strided, [[1, 0, 1, 0, 1]] * 2)
     np.testing.assert_array_equal(placed((2,), one.dtype, []), [0, 0])
+
+
+def test_pieces_that_share_a_place_add_up_and_others_may_not_share_one():
+    piece = jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0])
+    parts = [((slice(1, 3),), p, True) for p in piece]
+    np.testing.assert_array_equal(placed((4,), piece[0].dtype, parts), [0, 1, 2, 0])
+    with pytest.raises(AssertionError, match="two clauses hold in one place"):
+        placed((4,), piece[0].dtype, [(w, p, False) for w, p, _ in parts])
 
 
 # ---------------------------------------------------------------- passes

@@ -131,26 +131,44 @@ def entrywise(function, groups, *arrays):
 
 
 def placed(shape, dtype, pieces):
-    """Zeros of that shape with arrays put in: pieces of (indices and slices, array), which do not overlap."""
+    """Zeros of that shape with arrays put in: pieces of (indices and slices, array, shared).
+
+    A piece that is not shared has its place to itself. Those that are shared may lie over others: each is zero where
+    another one holds, and they add up.
+    """
+    alone = [where for where, _, shared in pieces if not shared]
+    for k, one in enumerate(alone):
+        if any(_overlap(one, other, shape) for other in alone[:k]):
+            raise AssertionError("two clauses hold in one place")
     result = None
-    for where, value in pieces:
+    for where, value, shared in pieces:
         starts, sizes, strides = [], [], []
         for index, size in zip(where, shape, strict=True):
-            index = index if isinstance(index, slice) else slice(index, index + 1)
-            low, high, stride = index.indices(size)
+            low, high, stride = _slice(index).indices(size)
             starts.append(low)
-            sizes.append(high - low)
+            sizes.append(max(high - low, 0))
             strides.append(stride)
         if any(stride != 1 for stride in strides):
             result = (jnp.zeros(shape, dtype) if result is None else result).at[where].add(value)
             continue
         value = jnp.broadcast_to(jnp.asarray(value, dtype).reshape(_with_axes(where, value)), sizes)
-        if result is None:
+        if result is None or shared:
             widths = [(a, n - a - b) for a, b, n in zip(starts, sizes, shape, strict=True)]
-            result = jnp.pad(value, widths)
+            value = jnp.pad(value, widths)
+            result = value if result is None else result + value
         else:
             result = lax.dynamic_update_slice(result, value, starts)
     return jnp.zeros(shape, dtype) if result is None else result
+
+
+def _slice(index):
+    return index if isinstance(index, slice) else slice(index, index + 1)
+
+
+def _overlap(one, other, shape):
+    """Whether two places have an entry in common."""
+    ends = [[range(*_slice(index).indices(n)) for index, n in zip(w, shape, strict=True)] for w in (one, other)]
+    return not any(set(a).isdisjoint(b) for a, b in zip(*ends, strict=True))
 
 
 def _with_axes(where, value):
