@@ -145,7 +145,7 @@ class _Task:
     def solve(self, parts: Sequence[sympy.Expr]) -> Terms:
         """The expectation of the product of both sides as a sum of coefficients times blocks."""
         try:
-            return [(coefficient, self.blocks(factors)) for coefficient, factors in self.expand(parts[0] * parts[1])]
+            return [(coefficient, self.blocks(factors)) for coefficient, factors in self.expand(parts)]
         except _TooHard:
             # not torn into terms, it may still be had at once
             self.definitions, self.made = [], {}
@@ -160,10 +160,19 @@ class _Task:
             self.entries[i, j] = self.covariances[i, j] = sympy.Dummy(f"cov{i}{j}", real=True)
         return self.covariances[i, j]
 
-    def expand(self, expr) -> list[tuple[sympy.Expr, Factors]]:
-        """Terms coefficient · product of functions, none of them a bare power."""
-        whole = sympy.expand(expr, power_base=False, power_exp=False, log=False, func=False)
-        todo = [self._split(term) for term in sympy.Add.make_args(whole)]
+    def expand(self, parts: Sequence[sympy.Expr]) -> list[tuple[sympy.Expr, Factors]]:
+        """Terms coefficient · product of functions, none of them a bare power.
+
+        Each side is multiplied out by itself: sympy would join exponentials and denominators of both sides.
+        """
+        sides = [
+            [
+                self._split(t)
+                for t in sympy.Add.make_args(sympy.expand(e, power_base=False, power_exp=False, log=False, func=False))
+            ]
+            for e in parts
+        ]
+        todo = [(a * b, {**left, **right}) for a, left in sides[0] for b, right in sides[1]]
         done: dict[tuple, sympy.Expr] = {}
         while todo:
             coefficient, factors = todo.pop()
@@ -279,13 +288,8 @@ class _Task:
             if form is None:
                 result[key] = e
                 continue
-            coefficients, rest = form
-            whole = sympy.Dummy("sum", real=True)
-            first = self.variables[key[0]]
-            others = rest / coefficients[0]
-            result[self._sum(whole, key, coefficients),] = _expand_arguments(
-                e.xreplace({first: whole / coefficients[0] - others})
-            )
+            coefficients, whole, function = form
+            result[self._sum(whole, key, coefficients),] = function
         return result
 
     def _sum(self, symbol, key, coefficients) -> int:
@@ -483,7 +487,7 @@ class _Task:
             quick=True,
         )  # fmt: skip
         try:
-            blocks = [(a, inner.blocks(factors)) for a, factors in inner.expand(given[0] * given[1])]
+            blocks = [(a, inner.blocks(factors)) for a, factors in inner.expand(given)]
         except _TooHard:
             return None
         plan = _joint_plan(inner, blocks, None)
@@ -596,7 +600,7 @@ class _Task:
 
 
 def _common_form(expr, variables):
-    """(coefficients, their sum with all variables but the first) if expr only depends on such a sum, or None."""
+    """(coefficients, their sum's symbol, expr as a function of it) if expr only depends on such a sum, or None."""
     for part in sympy.preorder_traversal(expr):
         if not part.is_Function:
             continue
@@ -610,7 +614,7 @@ def _common_form(expr, variables):
             rest = sympy.Add(*(a * x for a, x in zip(coefficients[1:], variables[1:], strict=True)))
             whole = sympy.Dummy("sum", real=True)
             replaced = _expand_arguments(expr.xreplace({variables[0]: (whole - rest) / coefficients[0]}))
-            return None if replaced.free_symbols & set(variables) else (coefficients, rest)
+            return None if replaced.free_symbols & set(variables) else (coefficients, whole, replaced)
     return None
 
 

@@ -33,6 +33,7 @@ from tensorprog.theorem.cases import (
     Term,
     substitute_range,
 )
+from tensorprog.theorem.products import with_products_apart
 from tensorprog.theorem.recursion import ONE, ZERO, Condition, Key, Node, add
 from tensorprog.theorem.sampled import Sampling
 from tensorprog.theorem.sides import Context, Pairing, View
@@ -45,7 +46,7 @@ def derive(program: Program) -> ir.Recursion:
     Raises ProgramError where the program has no limit, or one that no rule covers.
     """
     try:
-        return Deriver(without_transposes(program)).run()
+        return Deriver(without_transposes(with_products_apart(program))).run()
     except ProgramError as error:
         raise error.located(program.source, program.filename) from None
 

@@ -18,8 +18,8 @@ class Sampling(Batches):
     def _sampled(self, view: View, me: Reference, other: Reference | None, left, right) -> Node:
         """E Z^me Z^other by simulation, with the tables that the joint law of its Gaussians needs."""
         functions: dict[tuple[sympy.Expr, tuple[sympy.Symbol, ...]], None] = {}
-        first = self._gaussians(left, functions)
-        second = first if other is None else self._gaussians(right, functions)
+        first = self._gaussians(me, left, functions)
+        second = first if other is None else self._gaussians(other, right, functions)
         keys: dict[Key, None] = {}
         for u in first:
             for v in second:
@@ -28,8 +28,10 @@ class Sampling(Batches):
         partner = None if other is None else (other.name, other.indices)
         return ir.Sampled((me.name, me.indices), partner, tuple(functions), tuple(keys))
 
-    def _gaussians(self, body, functions) -> tuple[str, ...]:
-        """The families of G-vars that a vector is a function of, coordinate by coordinate."""
+    def _gaussians(self, r: Reference, body, functions) -> tuple[str, ...]:
+        """The families of G-vars that a vector with this body is a function of, coordinate by coordinate."""
+        if gaussian(self.program.families[r.name]):
+            return (r.name,)
         found: dict[str, None] = {}
         seen: set[str] = set()
 

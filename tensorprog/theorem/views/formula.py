@@ -589,8 +589,13 @@ class Formulas:
                 z = Piece(self._random(t.vector))
                 text = self.n.times([self._tight(piece, False), z.text])
                 piece = z if factor == ir.ONE else Piece(text, PRODUCT)
-            if t.sums or t.conditions:
-                piece = self.n.total(t.sums, self.conditions(t.conditions), self._inside(piece))
+            conditions = self.conditions(t.conditions)
+            if t.sums:
+                piece = self.n.total(t.sums, conditions, self._inside(piece))
+            elif conditions:
+                shown = self.n.indicator(conditions, False)
+                one = t.vector is None and factor == ir.ONE
+                piece = Piece(shown if one else self.n.times([shown, self._tight(piece)]), PRODUCT)
             pieces.append(piece)
         return self._add(pieces) if pieces else self.node(ir.ZERO)
 
