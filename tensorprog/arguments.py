@@ -219,7 +219,7 @@ def _sizes(program: Program, shapes: Mapping[str, tuple[int, ...]], which: str) 
             length = _length(r)
             if not unknown:
                 _check_length(f, r, actual, known, set_before, origin, which)
-            elif len(unknown) == 1 and length is not None:
+            elif len(unknown) == 1 and length is not None and not unknown & length.divided:
                 (name,) = unknown
                 value = _solve(length.substitute(known), name, actual)
                 if value is None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from tensorprog.program.affine import Affine, Bound, Extreme
+from tensorprog.program.affine import Affine, Bound, Extreme, Quotient, Remainder
 
 # What generated modules name themselves, and may not be shadowed by a program's names.
 # fmt: off
@@ -122,7 +122,7 @@ def integer(e: Affine, names) -> str:
     """Source of an integer expression; `names` maps symbols to source."""
     parts = []
     for s, c in sorted(e.terms, key=lambda t: t[1] < 0):
-        name = names(s)
+        name = _symbol(s, names)
         term = name if abs(c) == 1 else f"{abs(c)} * {name}"
         parts.append(("- " if c < 0 else "+ ") + term)
     if e.constant or not parts:
@@ -131,6 +131,14 @@ def integer(e: Affine, names) -> str:
     if text.startswith("+ "):
         return text[2:]
     return "-" + text[2:]
+
+
+def _symbol(s: str, names) -> str:
+    if isinstance(s, Quotient):
+        return f"(({integer(s.numerator, names)}) // {s.divisor})"
+    if isinstance(s, Remainder):
+        return f"(({integer(s.numerator, names)}) % ({integer(s.divisor, names)}))"
+    return names(s)
 
 
 def bound_source(bound: Bound, names) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from tensorprog.program.affine import Affine, Range, evaluate_bound
+from tensorprog.program.affine import Range, evaluate_bound, sizes_read_off
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Data
 
@@ -46,16 +46,14 @@ class Footprint:
     def sizes_of(self, inputs: Mapping[str, Any]) -> dict[str, int]:
         """Every size that the shapes of the inputs give, and the known integer parameters."""
         sizes = dict(self.program.integers)
+        axes: list[tuple[int, Range]] = []
         for f in self.program.inputs:
             shape = inputs[f.name].shape
-            for k, r in enumerate(f.ranges):
-                if isinstance(r.high, Affine) and isinstance(r.low, Affine):
-                    for s, c in r.high.terms:
-                        rest = r.high - Affine.symbol(s) - r.low
-                        if c == 1 and rest.is_constant:
-                            sizes.setdefault(s, shape[k + 1] - rest.constant - 1)
+            axes += [(shape[k + 1], r) for k, r in enumerate(f.ranges)]
             if isinstance(f.type, Data):
                 sizes[f.type.size] = shape[-1]
+        for size in sizes_read_off(axes, self.program.integers):
+            sizes.setdefault(size.name, (size.axis - size.rest.evaluate(sizes)) // size.factor)
         return sizes
 
     def count(self, ranges: Sequence[Range], first: Mapping[str, int], second: Mapping[str, int]) -> int:

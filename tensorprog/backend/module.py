@@ -13,14 +13,14 @@ from importlib import resources
 import sympy
 
 from tensorprog import expectation, functions
-from tensorprog.backend.labelled import identifier
+from tensorprog.backend.labelled import identifier, integer
 from tensorprog.backend.passes import EXPECTATION, NO_BORDERS, ONE_SIDE, Notes
 from tensorprog.backend.schedule import schedule
 from tensorprog.backend.system import Access, SystemWriter
 from tensorprog.backend.trim import trimmed_tables, without_zero_borders
 from tensorprog.errors import ProgramError
 from tensorprog.expectation.source import HEADER
-from tensorprog.program.affine import Affine, Range
+from tensorprog.program.affine import Affine, Range, sizes_read_off
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Data
 from tensorprog.theorem import recursion as ir
@@ -337,23 +337,24 @@ def _unpack_inputs(program: Program, names: _Names, runs) -> list[str]:
     batches = ("N",) if len(runs) == 1 else ("N1", "N2")
     first: list[str] = []
     for source, suffix, prime in runs:
+        axes: list[tuple[tuple[str, int], Range]] = []
         for f in program.inputs:
             key = Key(ir.DATA if isinstance(f.type, Data) else ir.SCALAR, "self", (f.name,))
             variable = names.table(key) + suffix
             lines.append(f"    {variable} = {source}[{f.name!r}]")
             if f is program.inputs[0]:
                 first.append(variable)
-            for k, r in enumerate(f.ranges):
-                if not (isinstance(r.high, Affine) and isinstance(r.low, Affine)):
-                    continue
-                for s, c in r.high.terms:
-                    rest = r.high - Affine.symbol(s)
-                    if c == 1 and s not in program.integers and (rest - r.low).is_constant:
-                        extra = (r.low - rest).constant - 1
-                        shape = f"{variable}.shape[{k + 1}]" + (f" + {extra}" if extra else "")
-                        sizes.setdefault(names.size(s + prime), shape)
+            axes += [((variable, k), r) for k, r in enumerate(f.ranges)]
             if isinstance(f.type, Data):
                 sizes.setdefault(names.size(f.type.size), f"{variable}.shape[-1]")
+        for size in sizes_read_off(axes, program.integers):
+            variable, k = size.axis
+            text = f"{variable}.shape[{k + 1}]"
+            if size.rest != Affine(0):
+                text += f" - ({integer(size.rest, lambda s, p=prime: names.size(s + p))})"
+            if size.factor != 1:
+                text = f"({text}) // {size.factor}"
+            sizes.setdefault(names.size(size.name + prime), text)
     if first:
         lines.append(f"    {', '.join(batches)}, dtype = {', '.join(f'{v}.shape[0]' for v in first)}, {first[0]}.dtype")
     elif len(runs) == 1:

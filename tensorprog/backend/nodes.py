@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import sympy
 
@@ -20,7 +21,7 @@ from tensorprog.backend.labelled import (
 )
 from tensorprog.backend.passes import MERGED_AXES, WINDOWS
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Range, at_most, bound_symbols, extent, map_bound
+from tensorprog.program.affine import Affine, Range, Remainder, at_most, bound_symbols, extent, map_bound, remainder
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key
 
@@ -59,10 +60,18 @@ class NodeWriter:
     def index_array(self, e: Affine, tracing: bool = True) -> Code:
         """The integers that an index expression takes, as an array over the array indices in it."""
         labels = [s for s, _ in e.terms if s in self.arrays]
-        rest = Affine(e.constant, tuple((s, c) for s, c in e.terms if s not in self.arrays))
-        if not labels:
+        divided = [s for s, _ in e.terms if s not in labels and Affine.symbol(s).symbols & self.arrays.keys()]
+        rest = Affine(e.constant, tuple((s, c) for s, c in e.terms if s not in (*labels, *divided)))
+        if not labels and not divided:
             return Code(integer(rest, self.symbol), atomic=not rest.terms)
         codes = []
+        for s in divided:
+            inner = self.index_array(s.numerator)
+            text = f"{inner.wrapped()} // {s.divisor}"
+            if isinstance(s, Remainder):
+                text = f"{inner.wrapped()} % ({integer(s.divisor, self.symbol)})"
+            c = e.coefficient(s)
+            codes.append(Code(text if c == 1 else f"{c} * ({text})", inner.dims, atomic=False))
         for s in labels:
             r = self.arrays[s]
             c = e.coefficient(s)
@@ -277,7 +286,7 @@ class NodeWriter:
 
     def _subscript(self, e: Affine, axis: Range) -> tuple[str, str, tuple[str, ...], str]:
         """How an axis is read at e: an integer, a slice, a zero-filled slice, or an array of indices."""
-        labels = [s for s, _ in e.terms if s in self.arrays]
+        labels = [s for s in e.symbols if s in self.arrays]
         inside = self._inside(e, axis)
         low = axis.low
         position = e - low if isinstance(low, Affine) else None
@@ -286,8 +295,8 @@ class NodeWriter:
         if not labels:
             source = integer(position, self.symbol)
             return ("int", source, (), "") if inside else ("entry", source, (), "")
-        traced = any(s in self.system.traced for s, _ in e.terms)
-        if len(labels) == 1 and e.coefficient(labels[0]) >= 1 and not traced:
+        traced = any(s in self.system.traced for s in e.symbols)
+        if len(labels) == 1 and e.coefficient(labels[0]) >= 1 and labels[0] not in e.divided and not traced:
             name, step = labels[0], e.coefficient(labels[0])
             r = self.arrays[name]
             # Python would count a slice that ends before it begins from the other end of the array.
@@ -417,14 +426,23 @@ class NodeWriter:
         if any(self.system.is_history(read, k) and e.symbols & set(names) for k, e in enumerate(read.indices)):
             return None
         axes = self.system.names.axes(read.key)
+        over = {**self.arrays, **{r.name: r for r in node.ranges}}
         moves: dict[str, list[tuple[int, str, Affine]]] = {n: [] for n in names}
+        unwrapped: dict[int, tuple[Affine, Remainder, Range]] = {}
         for k, e in enumerate(read.indices):
             summed = [n for n in names if n in e.symbols]
             if not summed:
                 continue
             (n, *more) = summed
+            if e.divided & over.keys():
+                # Around the axis: a window over the axis with what it wraps around to put at its ends.
+                found = self._around(e, over)
+                if found is None:
+                    return None
+                unwrapped[k] = found
+                e = found[1].numerator
             base = e - Affine.symbol(n)
-            labels = [s for s, _ in base.terms if s in self.arrays]
+            labels = [s for s in base.symbols if s in self.arrays]
             if more or e.coefficient(n) != 1 or len(labels) != 1 or base.coefficient(labels[0]) != 1:
                 return None
             if any(s in self.system.traced for s in base.symbols):
@@ -450,8 +468,12 @@ class NodeWriter:
             label = next((lab for m in moves.values() for j, lab, _ in m if j == k), None)
             if label is None:
                 whole.append(e.substitute(plain))
+            elif k in unwrapped:
+                rest, around, axis = unwrapped[k]
+                self.arrays[label] = replace(axis, name=label)
+                whole.append(rest + remainder(Affine.symbol(label), around.divisor))
             else:
-                self.arrays[label] = axes[k].range.__class__(label, axes[k].range.low, axes[k].range.high)
+                self.arrays[label] = replace(axes[k].range, name=label)
                 whole.append(Affine.symbol(label))
         code = self.read(ir.Read(read.key, tuple(whole), read.side))
         self.arrays = saved
@@ -463,7 +485,7 @@ class NodeWriter:
             starts, sizes = [], []
             for k, label, shift in m:
                 own = self.arrays[label]
-                axis = axes[k].range
+                axis = unwrapped[k][2] if k in unwrapped else axes[k].range
                 assert isinstance(axis.low, Affine)
                 starts.append(bound_source(map_bound(own.low, lambda a, s=shift, b=axis.low: a + s - b), self.symbol))
                 sizes.append(self.system.size(own))
@@ -479,6 +501,16 @@ class NodeWriter:
             self.system.windowed.add(self.key)
         result = Code(f"window_sums({code.text}, [{', '.join(w for _, w in windows)}])", code.dims)
         return combined("*", [*(self.node(f) for f in others), result], self.order) if others else result
+
+    def _around(self, e: Affine, ranges: Mapping[str, Range]) -> tuple[Affine, Remainder, Range] | None:
+        """For an index rest + (i + a) mod P: rest, the remainder, and over what i + a runs. None for other indices."""
+        for s, c in e.terms:
+            rest = e - Affine.symbol(s) * c
+            if isinstance(s, Remainder) and c == 1 and not (rest.symbols | s.divisor.symbols) & ranges.keys():
+                low, high = extent(s.numerator, ranges, False), extent(s.numerator, ranges, True)
+                if isinstance(low, Affine) and isinstance(high, Affine) and not s.numerator.divided & ranges.keys():
+                    return rest, s, Range("", low, high)
+        return None
 
     def _implied(self, c: Condition, read: ir.Read, axes) -> bool:
         """Whether a condition holds wherever the read is inside its table."""

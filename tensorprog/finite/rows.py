@@ -130,7 +130,16 @@ def integer(e: syntax.Expr, names: Mapping[str, Integers], sizes: Mapping[str, i
             return -integer(operand, names, sizes)
         case syntax.Binary(op, left, right):
             a, b = integer(left, names, sizes), integer(right, names, sizes)
-            return a + b if op == "+" else a - b if op == "-" else a * b
+            match op:
+                case "+":
+                    return a + b
+                case "-":
+                    return a - b
+                case "*":
+                    return a * b
+                case "/":
+                    return a // b
+            return a % b
     raise AssertionError(e)
 
 

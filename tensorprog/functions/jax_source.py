@@ -57,6 +57,13 @@ class _JaxPrinter(StrPrinter):
             raise ValueError(f"no JAX source is known for {expr.func.__name__}")
         return function.jax(*arguments) if callable(function.jax) else _fill(function.jax, arguments)
 
+    def _print_floor(self, expr):
+        return f"({self.parenthesize(expr.args[0], 50)} // 1)"
+
+    def _print_Mod(self, expr):
+        left, right = (self.parenthesize(a, 70) for a in expr.args)
+        return f"({left} % {right})"
+
     def _print_Relational(self, expr):
         raise ValueError(f"a condition on random variables has no JAX source: {expr}")
 

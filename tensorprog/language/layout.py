@@ -1,7 +1,8 @@
-"""Lines and blocks: from the lexer's tokens to tokens with INDENT and DEDENT around the blocks.
+"""Lines, blocks and words that are names elsewhere: from the lexer's tokens to those of the grammar.
 
 A newline inside ( ) or [ ] is no token. Outside of them, an NL token ends a statement and carries the indentation of
-the next one; comment lines and blank lines belong to the NL before them and so never open or close a block.
+the next one; comment lines and blank lines belong to the NL before them and so never open or close a block. INDENT and
+DEDENT stand around the blocks.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tensorprog.errors import ProgramError, Span
 MAX_NESTING = 100  # of brackets and of blocks: more is never meant, and later passes recurse over the tree
 OPENING = {"LPAR": "RPAR", "LSQB": "RSQB"}
 CLOSING = {"RPAR": "LPAR", "RSQB": "LSQB"}
+OPERANDS = frozenset(("NAME", "NUMBER", "RPAR", "RSQB", "TRANSPOSE"))  # what an operand ends with
 
 
 def token_span(token: Token) -> Span:
@@ -37,6 +39,7 @@ class Layout:
         indents = [0]
         newline: Token | None = None  # the NL before the next token, where one is due
         started = False
+        before = ""
         for token in stream:
             if token.type == "NL":
                 if not brackets:
@@ -45,9 +48,13 @@ class Layout:
                         yield Token.new_borrow_pos("NL", "\n", token)
                 continue
             if not started or newline is not None:
+                before = ""
                 yield from _change_block(token, newline, indents, started)
             started, newline = True, None
             _match_brackets(token, brackets)
+            if token.type == "NAME" and token == "mod" and before in OPERANDS:
+                token = Token.new_borrow_pos("MOD", "mod", token)
+            before = token.type
             yield token
         if brackets:
             raise ProgramError(

@@ -48,9 +48,9 @@ ALIGNED_UP_TO = 80  # a longer left side does not push the annotations of its ne
 
 # How tightly an expression holds together; an operand below the level that its place asks for gets parentheses.
 _LOOSE, _SUM, _PRODUCT, _UNARY, _MATMUL, _POWER, _ATOM = range(7)
-_LEVELS = {"+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "@": _MATMUL, "**": _POWER}
-_LEFT = {"+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "@": _POWER, "**": _ATOM}
-_RIGHT = {"+": _PRODUCT, "-": _PRODUCT, "*": _UNARY, "/": _UNARY, "@": _UNARY}
+_LEVELS = {"+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "mod": _PRODUCT, "@": _MATMUL, "**": _POWER}
+_LEFT = {"+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "mod": _PRODUCT, "@": _POWER, "**": _ATOM}
+_RIGHT = {"+": _PRODUCT, "-": _PRODUCT, "*": _UNARY, "/": _UNARY, "mod": _UNARY, "@": _UNARY}
 
 
 def print_program(program: ProgramText) -> str:
@@ -237,7 +237,7 @@ def _binary(expression: Binary, tight: bool) -> str:
         right = _bare(expression.right, tight)  # c * <x> / n is the same number read either way
     else:
         right = _expression(expression.right, _RIGHT[op], tight)
-    return f"{left}{op}{right}" if tight and op != "@" else f"{left} {op} {right}"
+    return f"{left}{op}{right}" if tight and op not in ("@", "mod") else f"{left} {op} {right}"
 
 
 def _exponent(expression: Expr, tight: bool) -> str:

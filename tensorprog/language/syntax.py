@@ -62,7 +62,7 @@ class Negate:
 
 @dataclass(frozen=True)
 class Binary:
-    """`left op right` with op one of + - * / @ **."""
+    """`left op right` with op one of + - * / @ **, or `mod` in indices, ranges and conditions."""
 
     op: str
     left: Expr

@@ -1,19 +1,64 @@
 """Integer expressions of indices and sizes: affine forms, their minima and maxima, and what can be proved of them.
 
 Symbols are strings. A size of the second run of a kernel carries a prime (`T'`), as do the indices of its vectors.
+Quotients, rounded down, and remainders stand in affine forms as symbols of their own: `2*(p/2) + 1`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+
+
+class Quotient(str):
+    """`numerator / divisor` rounded down, a symbol of an affine form. Made by `quotient` alone."""
+
+    numerator: Affine
+    divisor: int
+
+    def __new__(cls, numerator: Affine, divisor: int) -> Quotient:
+        self = super().__new__(cls, f"{_operand(numerator)}/{divisor}")
+        self.numerator, self.divisor = numerator, divisor
+        return self
+
+    def __getnewargs__(self) -> tuple[Affine, int]:
+        return self.numerator, self.divisor
+
+
+class Remainder(str):
+    """What `numerator` leaves of multiples of `divisor`: 0, …, divisor - 1. Made by `remainder` alone."""
+
+    numerator: Affine
+    divisor: Affine
+
+    def __new__(cls, numerator: Affine, divisor: Affine) -> Remainder:
+        self = super().__new__(cls, f"{_operand(numerator)} mod {_operand(divisor)}")
+        self.numerator, self.divisor = numerator, divisor
+        return self
+
+    @property
+    def operands(self) -> tuple[Affine, Affine]:
+        return self.numerator, self.divisor
+
+    def __getnewargs__(self) -> tuple[Affine, Affine]:
+        return self.operands
+
+
+def _operand(a: Affine) -> str:
+    plain = a.is_constant or (a.constant == 0 and len(a.terms) == 1 and a.terms[0][1] == 1)
+    return str(a) if plain and not isinstance(a.terms and a.terms[0][0], Quotient | Remainder) else f"({a})"
 
 from tensorprog.errors import ProgramError
 
 
 @dataclass(frozen=True)
 class Affine:
-    """`constant + Σ coefficient · symbol`, with the terms sorted by symbol and none of them zero."""
+    """`constant + Σ coefficient · symbol`, with the terms sorted by symbol and none of them zero.
+
+    A symbol may be a Quotient or a Remainder; `symbols` are then those inside of it.
+    """
 
     constant: int = 0
     terms: tuple[tuple[str, int], ...] = ()
@@ -31,7 +76,27 @@ class Affine:
 
     @property
     def symbols(self) -> frozenset[str]:
-        return frozenset(s for s, _ in self.terms)
+        if not any(isinstance(s, Quotient | Remainder) for s, _ in self.terms):
+            return frozenset(s for s, _ in self.terms)
+        return frozenset(s for s, _ in self.terms if not isinstance(s, Quotient | Remainder)) | self.divided
+
+    @property
+    def divided(self) -> frozenset[str]:
+        """The symbols inside of quotients and remainders."""
+        found: frozenset[str] = frozenset()
+        for s, _ in self.terms:
+            if isinstance(s, Quotient):
+                found |= s.numerator.symbols
+            elif isinstance(s, Remainder):
+                found |= s.numerator.symbols | s.divisor.symbols
+        return found
+
+    def solved(self, name: str) -> Affine | None:
+        """The value of a symbol at which this is 0; None where no integer is, or the symbol is divided."""
+        c = self.coefficient(name)
+        if abs(c) != 1 or name in self.divided:
+            return None
+        return (self - Affine.symbol(name) * c) * -c
 
     @property
     def is_constant(self) -> bool:
@@ -59,6 +124,10 @@ class Affine:
         result = Affine(self.constant)
         for s, c in self.terms:
             value = values.get(s)
+            if isinstance(s, Quotient):
+                value = quotient(s.numerator.substitute(values), s.divisor)
+            elif isinstance(s, Remainder):
+                value = remainder(s.numerator.substitute(values), s.divisor.substitute(values))
             if value is None:
                 value = Affine.symbol(s)
             result = result + (Affine(value) if isinstance(value, int) else value) * c
@@ -66,14 +135,17 @@ class Affine:
 
     def evaluate(self, values: Mapping[str, int]) -> int:
         """The integer at these values; KeyError names a symbol that is missing."""
-        return self.constant + sum(c * values[s] for s, c in self.terms)
+        return self.constant + sum(c * _value(s, values) for s, c in self.terms)
 
     def __str__(self) -> str:
         parts = []
         # Indices read best first, as in `i-1` and `2*k+a`; the constant comes last.
         for s, c in self.terms:
             sign = "-" if c < 0 else "+"
-            parts.append(sign + (s if abs(c) == 1 else f"{abs(c)}*{s}"))
+            shown = f"({s})" if isinstance(s, Remainder) and (len(self.terms) > 1 or self.constant or c != 1) else s
+            if isinstance(s, Quotient) and c != 1:
+                shown = f"({s})"
+            parts.append(sign + (shown if abs(c) == 1 else f"{abs(c)}*{shown}"))
         if self.constant or not parts:
             parts.append(f"{self.constant:+d}")
         if parts[0].startswith("-") and len(parts) > 1:
@@ -81,6 +153,43 @@ class Affine:
             parts.insert(0, parts.pop(first))
         text = "".join(parts)
         return text[1:] if text.startswith("+") else text
+
+
+def _value(symbol: str, values: Mapping[str, int]) -> int:
+    if isinstance(symbol, Quotient):
+        return symbol.numerator.evaluate(values) // symbol.divisor
+    if isinstance(symbol, Remainder):
+        return symbol.numerator.evaluate(values) % symbol.divisor.evaluate(values)
+    return values[symbol]
+
+
+def quotient(numerator: Affine, divisor: int) -> Affine:
+    """`numerator / divisor` rounded down, for a divisor of at least 1; what divides without rest comes out of it."""
+    if divisor == 1:
+        return numerator
+    whole = Affine.build(numerator.constant // divisor, {s: c // divisor for s, c in numerator.terms})
+    rest = numerator - whole * divisor
+    if len(rest.terms) == 1 and isinstance(rest.terms[0][0], Quotient) and rest.terms[0][1] == 1:
+        inner = rest.terms[0][0]  # (a/2 + c)/3 is (a + 2 c)/6
+        return whole + quotient(inner.numerator + rest.constant * inner.divisor, inner.divisor * divisor)
+    common = math.gcd(divisor, *(c for _, c in rest.terms))
+    if common > 1:
+        terms = {s: c // common for s, c in rest.terms}
+        return whole + quotient(Affine.build(rest.constant // common, terms), divisor // common)
+    return whole if rest.is_constant else whole + Affine.symbol(Quotient(rest, divisor))
+
+
+def remainder(numerator: Affine, divisor: Affine) -> Affine:
+    """What `numerator` leaves of multiples of `divisor`, from 0 to divisor - 1."""
+    if divisor.is_constant:
+        k = divisor.constant
+        if k == 1:
+            return Affine(0)
+        rest = Affine.build(numerator.constant % k, {s: c % k for s, c in numerator.terms})
+    else:
+        s, c = divisor.terms[0]
+        rest = numerator - divisor * (numerator.coefficient(s) // c)
+    return rest if divisor.is_constant and rest.is_constant else Affine.symbol(Remainder(rest, divisor))
 
 
 @dataclass(frozen=True)
@@ -108,8 +217,34 @@ def at_most(a: Bound, b: Bound) -> bool:
     if isinstance(b, Extreme):
         test = all if b.kind == "min" else any
         return test(at_most(a, x) for x in b.arguments)
-    difference = b - a
-    return all(c > 0 for _, c in difference.terms) and difference.constant + sum(c for _, c in difference.terms) >= 0
+    return nonnegative(b - a)
+
+
+def nonnegative(a: Affine) -> bool:
+    """Whether a ≥ 0 is certain, for sizes of at least 1."""
+    if not any(isinstance(s, Quotient | Remainder) for s, _ in a.terms):
+        return all(c > 0 for _, c in a.terms) and a.constant + sum(c for _, c in a.terms) >= 0
+    least, slopes = _least(a, Fraction(1))
+    return all(c >= 0 for c in slopes.values()) and least + sum(slopes.values()) > -1  # a is an integer
+
+
+def _least(a: Affine, factor: Fraction) -> tuple[Fraction, dict[str, Fraction]]:
+    """A lower bound of factor · a, affine with the quotients and remainders in it replaced by bounds of them."""
+    constant, slopes = factor * a.constant, dict[str, Fraction]()
+    for s, c in a.terms:
+        c = factor * c
+        if isinstance(s, Quotient):
+            rounding = Fraction(s.divisor - 1, s.divisor) if c > 0 else Fraction(0)
+            least, inner = _least(s.numerator, c / s.divisor)
+            constant += least - c * rounding
+        elif isinstance(s, Remainder):
+            least, inner = _least(s.divisor - 1, c) if c < 0 else (Fraction(0), {})
+            constant += least
+        else:
+            inner = {s: c}
+        for name, slope in inner.items():
+            slopes[name] = slopes.get(name, Fraction(0)) + slope
+    return constant, slopes
 
 
 def below(a: Bound, b: Bound) -> bool:
@@ -200,6 +335,10 @@ def extent(expression: Bound, ranges: Mapping[str, Range], largest: bool) -> Bou
     if isinstance(expression, Extreme):
         return _extreme(expression.kind, [extent(x, ranges, largest) for x in expression.arguments])
     for s, c in expression.terms:
+        if isinstance(s, Quotient | Remainder) and Affine.symbol(s).symbols & ranges.keys():
+            end = _divided_extent(s, ranges, (c > 0) == largest)
+            return extent(_scaled_sum(expression - Affine.symbol(s) * c, end, c), ranges, largest)
+    for s, c in expression.terms:
         if s in ranges:
             end = ranges[s].high if (c > 0) == largest else ranges[s].low
             rest = expression - Affine.symbol(s) * c
@@ -208,8 +347,47 @@ def extent(expression: Bound, ranges: Mapping[str, Range], largest: bool) -> Bou
     return expression
 
 
+def _divided_extent(symbol: Quotient | Remainder, ranges: Mapping[str, Range], largest: bool) -> Bound:
+    """A bound of a quotient or a remainder over the ranges of the indices in it."""
+    if isinstance(symbol, Quotient):
+        end = extent(symbol.numerator, ranges, largest)
+        return map_bound(end, lambda a: quotient(a, symbol.divisor))
+    return symbol.divisor - 1 if largest else Affine(0)
+
+
 def _scaled_sum(rest: Affine, end: Bound, factor: int) -> Bound:
     if isinstance(end, Affine):
         return rest + end * factor
     kind = end.kind if factor > 0 else {"min": "max", "max": "min"}[end.kind]
     return _extreme(kind, [_scaled_sum(rest, x, factor) for x in end.arguments])
+
+
+def sizes_read_off(axes: Iterable[tuple[object, Range]], known: Iterable[str]) -> Iterator[SizeReadOff]:
+    """How sizes follow from the lengths of axes, each from an axis in which it alone is unknown by then."""
+    waiting: Sequence[tuple[object, Range]] = list(axes)
+    settled = set(known)
+    while True:
+        left = []
+        for axis, r in waiting:
+            length = r.high - r.low + 1 if isinstance(r.low, Affine) and isinstance(r.high, Affine) else Affine(0)
+            unknown = length.symbols - settled
+            if len(unknown) > 1:
+                left.append((axis, r))
+            for name in unknown if len(unknown) == 1 else ():
+                factor = length.coefficient(name)
+                if factor and name not in length.divided:
+                    settled.add(name)
+                    yield SizeReadOff(name, axis, factor, length - Affine.symbol(name) * factor)
+        if len(left) == len(waiting):
+            return
+        waiting = left
+
+
+@dataclass(frozen=True)
+class SizeReadOff:
+    """`axis` has the length factor · name + rest, `rest` of sizes that are known before."""
+
+    name: str
+    axis: object
+    factor: int
+    rest: Affine

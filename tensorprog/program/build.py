@@ -41,6 +41,7 @@ from tensorprog.program.scope import (
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
 from tensorprog.program.typing import infer, is_zero, join, readout_type
+from tensorprog.program.wrapping import with_remainders
 
 # Where no data are at hand, index structure is checked at these sizes for 1st, 2nd, … open size; a program that is
 # wrong at the small ones may need larger data (it reads x[10], say), so it is given another chance.
@@ -84,6 +85,7 @@ def _build(tree: syntax.ProgramText, settings: dict[str, Setting], source: str, 
     statements = _definitions(tree.statements, scope)
     declared = _declarations(statements, scope)
     _hulls(statements, scope, declared)
+    statements = with_remainders(statements, scope)
     _infer_types(statements, scope, declared)
     _Numbers(scope).check(statements)
     _check_order(statements, scope)
@@ -393,6 +395,13 @@ def _hulls(statements, scope: Scope, declared: _Declared) -> None:
                                 e, axis = Affine.symbol(i.name), i.name
                             else:
                                 e = scope.affine(i)
+                                if e.divided & scope.indices.keys():
+                                    raise ProgramError(
+                                        f"an index on the left of ':=' is no quotient and no remainder of "
+                                        f"{' and '.join(sorted(e.divided & scope.indices.keys()))}",
+                                        i.span,
+                                        hint="assign over the index itself, and divide or wrap around where it is read",
+                                    )
                                 loops = [x for x, _ in e.terms if x in scope.indices]
                                 axis = loops[0] if len(loops) == 1 else f"i{len(axes) + 1}"
                             inside = scope.index_ranges()

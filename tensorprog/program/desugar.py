@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
-from tensorprog.program.affine import Affine, Range, extent, maximum, minimum
+from tensorprog.program.affine import Affine, Quotient, Range, Remainder, extent, maximum, minimum
 from tensorprog.program.scope import Binding, Scope
 from tensorprog.program.substitution import free_names, rename, subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
@@ -574,7 +574,7 @@ def bound_expression(bound, at: syntax.Expr) -> syntax.Expr:
         raise ProgramError("the range of this variable is too involved for `else`", at.span)
     e: syntax.Expr | None = None
     for s, c in bound.terms:
-        term: syntax.Expr = syntax.Name(s)
+        term = _symbol_expression(s, at)
         if abs(c) != 1:
             term = syntax.Binary("*", syntax.Number(str(abs(c))), term)
         if e is None:
@@ -587,6 +587,14 @@ def bound_expression(bound, at: syntax.Expr) -> syntax.Expr:
     if k:
         e = syntax.Binary("+" if k > 0 else "-", e, syntax.Number(str(abs(k))))
     return e
+
+
+def _symbol_expression(s: str, at: syntax.Expr) -> syntax.Expr:
+    if isinstance(s, Quotient):
+        return syntax.Binary("/", bound_expression(s.numerator, at), syntax.Number(str(s.divisor)))
+    if isinstance(s, Remainder):
+        return syntax.Binary("mod", bound_expression(s.numerator, at), bound_expression(s.divisor, at))
+    return syntax.Name(s)
 
 
 def type_name(t: Type) -> syntax.TypeName | None:

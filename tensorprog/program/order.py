@@ -452,6 +452,12 @@ class _DryRun:
                     if (x * y if op == "*" else x + y) >= _LARGEST or max(x, y) >= _LARGEST:
                         raise ProgramError("this index is too large", e.span)
                 return a + b if op == "+" else a - b if op == "-" else a * b
+            case syntax.Binary("/" | "mod" as op, left, right):
+                a, b = self._integer(left, names), self._integer(right, names)
+                if not isinstance(b, int) or b < 1:
+                    what = "divided by" if op == "/" else "taken modulo"
+                    raise ProgramError(f"an index is {what} {b}, where a positive number is needed", right.span)
+                return a // b if op == "/" else a % b
         raise ProgramError("an index or the end of a range is affine in loop indices and integer parameters", e.span)
 
     def _holds(self, c: syntax.Condition, names: Mapping[str, Integers]) -> np.ndarray | bool:

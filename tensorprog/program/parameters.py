@@ -102,13 +102,27 @@ def _walk(node):
 
 
 def _sizes(text: syntax.ProgramText) -> set[str]:
-    """Names that stand as the end of an input's axis, `t = 1..T`: read off the data."""
-    found = set()
+    """Names that stand in the ends of an input's axis, `t = 1..T` or `p = 1..2*P`: read off the data."""
+    found: set[str] = set()
     for s in text.statements:
         if isinstance(s, syntax.Input):
             for v in s.variables:
-                found |= {b.high.name for b in v.axes if isinstance(b.high, syntax.Name)}
+                for b in v.axes:
+                    for end in (b.low, b.high):
+                        found |= _undivided(end) if end is not None else set()
     return found
+
+
+def _undivided(e: syntax.Expr) -> set[str]:
+    """The names in an integer expression but for those in quotients and remainders, which tell no size."""
+    match e:
+        case syntax.Name(name):
+            return {name}
+        case syntax.Negate(operand):
+            return _undivided(operand)
+        case syntax.Binary("+" | "-" | "*", left, right):
+            return _undivided(left) | _undivided(right)
+    return set()
 
 
 def _function(p: syntax.Parameter, setting: object, scope: Scope, definitions: set[str]) -> str | None:

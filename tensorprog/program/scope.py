@@ -11,7 +11,7 @@ import sympy
 from tensorprog import functions
 from tensorprog.errors import ProgramError, Span, did_you_mean
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range, evaluate_bound
+from tensorprog.program.affine import Affine, Range, evaluate_bound, quotient, remainder
 from tensorprog.program.ir import Function, Parameter
 from tensorprog.program.types import Type
 
@@ -115,7 +115,7 @@ class Scope:
     # -- integers
 
     def affine(self, e: syntax.Expr) -> Affine:
-        """An index or the end of a range: affine in loop indices and integer parameters.
+        """An index or the end of a range: affine in loop indices and integer parameters, quotients rounded down.
 
         Raises ProgramError for anything else.
         """
@@ -150,10 +150,37 @@ class Scope:
                     if x.is_constant:
                         return y * x.constant
                 raise ProgramError("an index must be affine: a product needs a number on one side", e.span)
+            case syntax.Binary("/", left, right):
+                numerator, divisor = self.affine(left), self._divisor(right).constant
+                if numerator.is_constant and numerator.constant % divisor:
+                    raise ProgramError(f"an integer is needed here, not {numerator}/{divisor}", e.span)
+                return quotient(numerator, divisor)
+            case syntax.Binary("mod", left, right):
+                divisor = self.affine(right)
+                if divisor.symbols & self.indices.keys():
+                    raise ProgramError("an index wraps around at a number or a size, not at another index", right.span)
+                settled = divisor.substitute(self.integers())
+                if settled.is_constant and settled.constant < 1:
+                    raise ProgramError(f"{settled} is no size to wrap around at", right.span)
+                return remainder(self.affine(left), divisor)
             case _:
                 raise ProgramError(
-                    "an index or the end of a range is affine in loop indices and integer parameters", e.span
+                    "an index or the end of a range is affine in loop indices and integer parameters",
+                    e.span,
+                    hint="an index that wraps around is written x[(p + a) mod P]"
+                    if isinstance(e, syntax.Call) and e.function == "mod"
+                    else None,
                 )
+
+    def _divisor(self, e: syntax.Expr) -> Affine:
+        """The number that an index or the end of a range is divided by."""
+        value = self.affine(e).substitute(self.integers())
+        if not value.is_constant:
+            raise ProgramError("an index or a size is divided by a number, as in P/2", e.span)
+        if value.constant < 1:
+            problem = "division by zero" if value.constant == 0 else "an index is divided by a positive number"
+            raise ProgramError(problem, e.span)
+        return value
 
     def values(self) -> dict[sympy.Basic, sympy.Expr]:
         """The parameters whose values are known, by the symbols they are in expressions of numbers."""
@@ -343,11 +370,18 @@ def arithmetic(op: str, left: sympy.Expr, right: sympy.Expr, span: Span) -> symp
             result = left * right
         case "**":
             result = _power(left, right, span)
+        case "mod":
+            raise not_a_number(span)
         case _:
             if right == 0:
                 raise ProgramError("division by zero", span)
             result = left / right
     return finite(result, span)
+
+
+def not_a_number(span: Span) -> ProgramError:
+    """The error that `mod` is outside of indices."""
+    return ProgramError("'mod' stands in indices, ranges and conditions, between integers", span)
 
 
 def _power(base: sympy.Expr, exponent: sympy.Expr, span: Span) -> sympy.Expr:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tensorprog.errors import ProgramError, Span, did_you_mean
 from tensorprog.language import syntax
-from tensorprog.program.scope import CORE, MAPS, REDUCTIONS, Scope, given, wrong_count
+from tensorprog.program.scope import CORE, MAPS, REDUCTIONS, Scope, given, not_a_number, wrong_count
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
 
@@ -180,6 +180,8 @@ def coordinatewise(types: list[Type | None], span: Span) -> Type | None:
 
 
 def _binary(op: str, left: syntax.Expr, right: syntax.Expr, span: Span, scope: Scope) -> Type | None:
+    if op == "mod":
+        raise not_a_number(span)
     a, b = infer(left, scope), infer(right, scope)
     for t in (a, b):
         if isinstance(t, Matrix):

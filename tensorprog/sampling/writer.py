@@ -19,7 +19,7 @@ from tensorprog import expectation, functions
 from tensorprog.backend.labelled import bound_source, identifier, integer
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range
+from tensorprog.program.affine import Affine, Range, sizes_read_off
 from tensorprog.program.ir import Clause, Family, Program
 from tensorprog.program.laws import WIDTH, growth, nngp_scale
 from tensorprog.program.scope import size_symbol
@@ -171,23 +171,16 @@ class NetworkWriter:
         p = self.program
         lines = [f"{self.name(name)} = {value}" for name, value in p.integers.items()]
         seen = set(p.integers)
+        axes: list[tuple[str, Range]] = []
         for f in p.inputs:
             after = len(f.ranges) + isinstance(f.type, Data)
-            for k, r in enumerate(f.ranges):
-                if not (isinstance(r.high, Affine) and isinstance(r.low, Affine)):
-                    continue
-                for s, c in r.high.terms:
-                    rest = r.high - Affine.symbol(s) - r.low
-                    if c == 1 and s not in seen and rest.is_constant:
-                        shift = -rest.constant - 1
-                        text = f"{self.name(f.name)}.shape[{k - after}]"
-                        lines.append(
-                            f"{self.name(s)} = {text}" + (f" {'+' if shift > 0 else '-'} {abs(shift)}" if shift else "")
-                        )
-                        seen.add(s)
+            axes += [(f"{self.name(f.name)}.shape[{k - after}]", r) for k, r in enumerate(f.ranges)]
             if isinstance(f.type, Data) and f.type.size not in seen:
                 lines.append(f"{self.name(f.type.size)} = {self.name(f.name)}.shape[-1]")
                 seen.add(f.type.size)
+        for size in sizes_read_off(axes, p.integers):
+            text = size.axis if size.rest == Affine(0) else f"{size.axis} - ({integer(size.rest, self.name)})"
+            lines.append(f"{self.name(size.name)} = {text if size.factor == 1 else f'({text}) // {size.factor}'}")
         return lines
 
     def _results(self) -> None:

@@ -294,8 +294,8 @@ class CaseReader:
             possible = True
             for c in conditions:
                 c = replace(c, expression=c.expression.substitute(mapping))
-                here = [s for s, _ in c.expression.terms if s in ranges]
-                if len(here) == 1 and abs(c.expression.coefficient(here[0])) == 1:
+                here = [s for s in c.expression.symbols if s in ranges]
+                if len(here) == 1 and c.expression.solved(here[0]) is not None:
                     name = here[0]
                     sign = c.expression.coefficient(name)
                     # sign·i + rest ≥ 0 or = 0

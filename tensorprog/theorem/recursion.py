@@ -19,7 +19,7 @@ from functools import cached_property
 
 import sympy
 
-from tensorprog.program.affine import Affine, Range, differences, extent, map_bound
+from tensorprog.program.affine import Affine, Quotient, Range, Remainder, differences, extent, map_bound
 
 # Kinds of tables.
 DATA = "data"  # an input or data computed from inputs, one run: [axes…, d]
@@ -417,10 +417,15 @@ def substitute(node, values: Mapping[str, Affine]):
 
 def affine_number(a: Affine, size: Callable[[str], bool] = lambda s: False) -> sympy.Expr:
     """An affine expression as a number: indices are integer symbols."""
-    return a.constant + sum(
-        (c * (sympy.Symbol(s, positive=True) if size(s) else sympy.Symbol(s, integer=True)) for s, c in a.terms),
-        sympy.Integer(0),
-    )
+
+    def symbol(s: str) -> sympy.Expr:
+        if isinstance(s, Quotient):
+            return sympy.floor(affine_number(s.numerator, size) / s.divisor)
+        if isinstance(s, Remainder):
+            return sympy.Mod(affine_number(s.numerator, size), affine_number(s.divisor, size))
+        return sympy.Symbol(s, positive=True) if size(s) else sympy.Symbol(s, integer=True)
+
+    return a.constant + sum((c * symbol(s) for s, c in a.terms), sympy.Integer(0))
 
 
 def substitute_clause(clause: Clause, values: Mapping[str, Affine]) -> Clause:

@@ -205,15 +205,15 @@ class Sides:
         if difference.is_constant:
             return difference.constant == 0
         divisor = math.gcd(*(k for _, k in difference.terms))
-        if all(s in ranges for s, _ in difference.terms) and divisor > 1:
+        if not difference.divided and all(s in ranges for s, _ in difference.terms) and divisor > 1:
             if difference.constant % divisor:
                 return False
             difference = Affine(difference.constant // divisor, tuple((s, k // divisor) for s, k in difference.terms))
-        candidates = [s for s, k in difference.terms if s in ranges and abs(k) == 1]
+        candidates = [s for s, _ in difference.terms if s in ranges and difference.solved(s) is not None]
         candidates.sort(key=lambda s: (not s.endswith("'"), s))
         for s in candidates:
-            k = difference.coefficient(s)
-            value = (difference - Affine.symbol(s) * k) * -k
+            value = difference.solved(s)
+            assert value is not None
             self._replace_index(s, value, ranges, conditions, solved)
             return True
         verdict = self.reader.certain(Condition("eq", difference), ranges)
@@ -231,7 +231,7 @@ class Sides:
         solved[s] = value
         conditions[:] = [self._solve(c, {s: value}) for c in conditions]
         terms = [(x, k) for x, k in value.terms if x in ranges]
-        if len(terms) == 1 and terms[0][1] == 1 and not (_names(r) & ranges.keys()):
+        if len(terms) == 1 and terms[0][1] == 1 and not ((_names(r) | value.divided) & ranges.keys()):
             # value = i + rest: the range of s moves over to i.
             (name, _), rest = terms[0], value - Affine.symbol(terms[0][0])
             own = ranges[name]
@@ -267,10 +267,9 @@ class Sides:
         difference = x - y
         if difference.symbols & ctx.sums.keys():
             return False
-        for s, k in difference.terms:
-            if s.endswith("'") and s in ctx.ranges and abs(k) == 1:
-                value = (difference - Affine.symbol(s) * k) * -k
-                if s in value.symbols or any(s in v.symbols for v in ctx.solved.values()):
+        for s, _ in difference.terms:
+            if s.endswith("'") and s in ctx.ranges and (value := difference.solved(s)) is not None:
+                if any(s in v.symbols for v in ctx.solved.values()):
                     return False
                 if self.reader.certain(Condition("eq", difference), ctx.all_ranges()) is False:
                     return False

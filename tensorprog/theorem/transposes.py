@@ -358,13 +358,14 @@ class _Pass:
                 conditions += _between(t, base, interval)
         for left, right in equations:
             difference = (left - right).substitute(solved)
-            name_ = next((x for x, k in difference.terms if x in ranges and x not in solved and abs(k) == 1), None)
+            names = (x for x, _ in difference.terms if x in ranges and x not in solved)
+            name_ = next((x for x in names if difference.solved(x) is not None), None)
             if name_ is None:
                 if difference != Affine(0):
                     conditions.append(("==", difference))
                 continue
-            k = difference.coefficient(name_)
-            value = (difference - Affine.symbol(name_) * k) * -k
+            value = difference.solved(name_)
+            assert value is not None
             solved = {x: v.substitute({name_: value}) for x, v in solved.items()} | {name_: value}
             r = ranges[name_]
             assert isinstance(r.low, Affine) and isinstance(r.high, Affine)

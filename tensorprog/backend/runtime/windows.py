@@ -43,6 +43,14 @@ def entry(x, axis, index):
 
 def gather(x, axis, indices):
     """x at an array of indices along an axis, whose dimensions replace it; 0 outside."""
+    if isinstance(indices, np.ndarray) and indices.size and indices.min() >= 0 and indices.max() < x.shape[axis]:
+        if indices.ndim == 1:
+            starts = [0, *(np.flatnonzero(np.diff(indices) != 1) + 1), len(indices)]
+            if len(starts) <= 8:  # stretches, as around the end of an axis
+                stretches = [indices[starts[i] : starts[i + 1]] for i in range(len(starts) - 1)]
+                parts = [lax.slice_in_dim(x, int(s[0]), int(s[-1]) + 1, axis=axis) for s in stretches]
+                return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)
+        return jnp.take(x, indices, axis=axis, mode="clip")
     inside = (indices >= 0) & (indices < x.shape[axis])
     value = jnp.take(x, jnp.clip(indices, 0, x.shape[axis] - 1), axis=axis)
     shape = [1] * axis + list(jnp.shape(indices)) + [1] * (x.ndim - axis - 1)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range
+from tensorprog.program.affine import Affine, Range, extent, nonnegative
 from tensorprog.program.passes.arithmetic import affine_expression
 
 _NEGATED = {"==": "!=", "!=": "==", ">=": "<", ">": "<=", "<=": ">", "<": ">="}
@@ -80,14 +80,18 @@ class Facts:
     def nonnegative(self, form: Affine) -> bool:
         """Whether form ≥ 0 is certain."""
         for r in reversed(self.ranges):
+            if r.name in form.divided:
+                least = extent(form, {r.name: r}, False)
+                if not isinstance(least, Affine):
+                    return False
+                form = least
             c = form.coefficient(r.name)
             if c:
                 end = r.low if c > 0 else r.high
                 if not isinstance(end, Affine):
                     return False
                 form = form.substitute({r.name: end})
-        form = form.substitute(self.small)
-        return all(c > 0 for _, c in form.terms) and form.constant + sum(c for _, c in form.terms) >= 0
+        return nonnegative(form.substitute(self.small))
 
     def judge(self, c: Condition) -> bool | None:
         """True or False where a condition always or never holds."""
@@ -115,7 +119,7 @@ class Facts:
 def as_syntax(c: Condition, indices: tuple[str, ...]) -> syntax.Condition:
     """A condition as it is written, with one of the indices alone on the left: `t < T`, `l == depth`."""
     form, op = c.form, c.op
-    first = next((s for s in (*indices, *(s for s, _ in form.terms)) if abs(form.coefficient(s)) == 1), None)
+    first = next((s for s in (*indices, *(s for s, _ in form.terms)) if form.solved(s) is not None), None)
     if first is None:
         positive = Affine(0, tuple(t for t in form.terms if t[1] > 0))
         return syntax.Comparison(op, affine_expression(positive), affine_expression(positive - form))
@@ -125,4 +129,4 @@ def as_syntax(c: Condition, indices: tuple[str, ...]) -> syntax.Condition:
         op = ">=" if sign > 0 else "<="
         if rest.terms and rest.constant == sign:
             op, rest = op[0], rest - sign
-    return syntax.Comparison(op, syntax.Name(first), affine_expression(rest))
+    return syntax.Comparison(op, affine_expression(Affine.symbol(first)), affine_expression(rest))

@@ -375,7 +375,7 @@ def _count(e: syntax.Reduction, ranges: tuple[Range, ...]) -> syntax.Expr:
     for r in ranges:
         assert isinstance(r.low, Affine) and isinstance(r.high, Affine)
         lengths.append(r.high - r.low + 1)
-    if any(a.symbols & symbols for a in lengths):
+    if any(a.symbols & symbols or a.divided for a in lengths):  # as a number, P/2 is not rounded
         return syntax.Reduction("sum", e.binders, ONE)
     count: syntax.Expr = ONE
     for a in lengths:

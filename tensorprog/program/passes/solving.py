@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range
+from tensorprog.program.affine import Affine, Range, Remainder, quotient, remainder
 from tensorprog.program.passes.arithmetic import ZERO, affine_expression, negate
 from tensorprog.program.passes.conditions import Condition, Facts, as_syntax, at_least, conjuncts
 from tensorprog.program.passes.reads import Read
@@ -60,6 +60,7 @@ class Solver:
     small: Mapping[str, int]
     names: Mapping[str, str]
     taken: frozenset[str]
+    unwrapped: set[str] = field(default_factory=set)  # indices that were solved for within their ranges
 
     def term(self, read: Read, place: Place) -> Term | None:
         """What a vector at a place receives from a read; None where it is always 0."""
@@ -108,6 +109,7 @@ class Solver:
             equations += [a - Affine.symbol(o) for a, o in zip(read.output, place.outer, strict=True)]
         values: dict[str, Affine] = {}
         pending = list(equations)
+        wrapped: list[Condition | syntax.Condition] = []
         while True:
             pending = [e.substitute(values) for e in pending]
             # The index with the longest range first, so that no sum goes over it: `p[i+a]` is solved for i, not for a.
@@ -115,18 +117,19 @@ class Solver:
             candidates = [
                 (len(e.symbols & unknown.keys()) > 1, -_length(read.unknowns[unknown[s]]), -unknown[s], k, s)
                 for k, e in enumerate(pending)
-                for s, c in e.terms
-                if s in unknown and abs(c) == 1
+                for s, _ in e.terms
+                if s in unknown and e.solved(s) is not None
             ]
             if not candidates:
+                if self._unwrap(pending, read, values, wrapped):
+                    continue
                 break
             *_, k, s = min(candidates)
-            e = pending.pop(k)
-            c = e.coefficient(s)
-            solved = Affine.symbol(s) - e * c
+            solved = pending.pop(k).solved(s)
+            assert solved is not None
             values = {name: v.substitute({s: solved}) for name, v in values.items()} | {s: solved}
 
-        conditions: list[Condition | syntax.Condition] = []
+        conditions = wrapped
         ranges: list[tuple[Condition, Condition]] = []  # that a guard around the seed can look after
         free: list[Range] = []
         others = _uses(read.value, read.seed)
@@ -135,6 +138,8 @@ class Solver:
             a, b = low.substitute(values), high.substitute(values)
             if r.name in values:
                 v = values[r.name]
+                if r.name in self.unwrapped:
+                    continue
                 if read.boxed and r.name not in others:
                     ranges.append((at_least(v, a), at_least(b, v)))
                 else:
@@ -158,6 +163,31 @@ class Solver:
             else:
                 conditions += pair
         return self._simplify(conditions, guarded, values, free, place)
+
+    def _unwrap(self, pending: list[Affine], read: Read, values: dict[str, Affine], conditions: list) -> bool:
+        """Solve (u + c) mod P + r = 0 for an index u that goes once around: u = low + (-r - c - low) mod P."""
+        for k, e in enumerate(pending):
+            for s, sign in e.terms:
+                if not isinstance(s, Remainder) or abs(sign) != 1:
+                    continue
+                rest = (e - Affine.symbol(s) * sign) * -sign  # the remainder is this
+                for r in read.unknowns:
+                    factor = s.numerator.coefficient(r.name)
+                    once = isinstance(r.low, Affine) and isinstance(r.high, Affine)
+                    if r.name in values or abs(factor) != 1 or not once or r.high - r.low + 1 != s.divisor:
+                        continue
+                    others = s.numerator - Affine.symbol(r.name) * factor
+                    if r.name in (others - rest).symbols or r.low.symbols & {x.name for x in read.unknowns}:
+                        continue
+                    solved = r.low + remainder((rest - others) * factor - r.low, s.divisor)
+                    conditions += [at_least(rest, Affine(0)), at_least(s.divisor - 1, rest)]
+                    del pending[k]
+                    for name in list(values):
+                        values[name] = values[name].substitute({r.name: solved})
+                    values[r.name] = solved
+                    self.unwrapped.add(r.name)
+                    return True
+        return False
 
     def _simplify(self, conditions, guarded: bool, values, free: list[Range], place: Place) -> _Solution | None:
         facts = Facts(place.ranges, self.small).with_ranges(tuple(free))
@@ -204,7 +234,7 @@ class Solver:
         reductions = [s for s in subexpressions(value) if isinstance(s, syntax.Reduction)]
         inside = [b.name for s in reductions for b in s.binders if b.low is not None]
         for s in dict.fromkeys([*(r.name for r in solution.free), *inside]):
-            name = self.names[s]
+            name = self.names.get(s, s)
             candidates = [name, *spare, *(f"{name}_{k}" for k in range(2, len(used) + 3))]
             chosen[s] = next(c for c in candidates if c not in used)
             used.add(chosen[s])
@@ -215,9 +245,9 @@ def is_case(condition: Condition, special: syntax.Expr, general: syntax.Expr) ->
     """Whether `special` is what `general` is under a condition such as `l == 1`."""
     if condition.op != "==":
         return False
-    for s, c in condition.form.terms:
-        value = Affine.symbol(s) - condition.form * c
-        if abs(c) == 1 and _substitute(general, {s: value}) == special:
+    for s, _ in condition.form.terms:
+        value = condition.form.solved(s)
+        if value is not None and _substitute(general, {s: value}) == special:
             return True
     return False
 
@@ -261,15 +291,24 @@ def _end(end, renaming: Mapping[str, Affine]) -> syntax.Expr:
     return affine_expression(end.substitute(renaming))
 
 
-def _substitute(e, values: Mapping[str, Affine]):
-    """An expression or condition with indices replaced; names of bound indices change with them."""
+def _substitute(e, values: Mapping[str, Affine], number: bool = True):
+    """An expression or condition with indices replaced; names of bound indices change with them.
+
+    number: whether it is a number, in which `/` does not round.
+    """
 
     def change(s):
         match s:
             case syntax.Name(name) if name in values:
+                if number and values[name].divided:
+                    raise ProgramError(
+                        f"the backward pass has no way to write the index {values[name]} as a number", s.span
+                    )
                 return affine_expression(values[name])
             case syntax.Index(name, indices):
-                return syntax.Index(name, tuple(_index(_substitute(i, values)) for i in indices))
+                return syntax.Index(name, tuple(_index(_substitute(i, values, False)) for i in indices))
+            case syntax.Comparison(op, left, right):
+                return syntax.Comparison(op, _substitute(left, values, False), _substitute(right, values, False))
             case syntax.Reduction(function, binders, body, keywords):
                 return syntax.Reduction(
                     function,
@@ -283,7 +322,7 @@ def _substitute(e, values: Mapping[str, Affine]):
 
 
 def _binder(b: syntax.Binder, values: Mapping[str, Affine]) -> syntax.Binder:
-    low, high, step = (e if e is None else _substitute(e, values) for e in (b.low, b.high, b.step))
+    low, high, step = (e if e is None else _substitute(e, values, False) for e in (b.low, b.high, b.step))
     value = values.get(b.name)
     if value is None:
         return syntax.Binder(b.name, low, high, step)
@@ -318,4 +357,10 @@ def _as_affine(e: syntax.Expr) -> Affine | None:
             if op == "*":
                 return a * b.constant if b.is_constant else b * a.constant if a.is_constant else None
             return a + b if op == "+" else a - b
+        case syntax.Binary("/", left, syntax.Number(text)) if text.isdigit() and int(text) > 0:
+            a = _as_affine(left)
+            return None if a is None else quotient(a, int(text))
+        case syntax.Binary("mod", left, right):
+            a, b = _as_affine(left), _as_affine(right)
+            return None if a is None or b is None else remainder(a, b)
     return None

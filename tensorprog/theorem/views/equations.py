@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import sympy
 
-from tensorprog.program.affine import Affine, Bound, Range
+from tensorprog.program.affine import Affine, Bound, Quotient, Range, Remainder
 from tensorprog.program.types import Data, Scalar, Vector
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import Linear, Pointwise, Reference
@@ -155,8 +155,15 @@ class _Writer:
     def affine(self, a: Affine) -> sympy.Expr:
         total = sympy.Integer(a.constant)
         for s, c in a.terms:
-            total += c * _index(s)
+            total += c * self._symbol(s)
         return total
+
+    def _symbol(self, s: str) -> sympy.Expr:
+        if isinstance(s, Quotient):
+            return sympy.floor(self.affine(s.numerator) / s.divisor)
+        if isinstance(s, Remainder):
+            return sympy.Mod(self.affine(s.numerator), self.affine(s.divisor))
+        return _index(s)
 
     def bound(self, b: Bound) -> sympy.Expr:
         if isinstance(b, Affine):

@@ -385,7 +385,7 @@ class Formulas:
         high: dict[Affine, list[Affine]] = {}
         result = []
         for c in conditions:
-            indices = {s: k for s, k in c.expression.terms if s not in self.sizes}
+            indices = {s: k for s, k in c.expression.terms if not Affine.symbol(s).symbols <= self.sizes}
             if c.op == "eq" or not indices:
                 positive = {s: k for s, k in c.expression.terms if k > 0}
                 left = Affine.build(0, positive)

@@ -9,7 +9,7 @@ import sympy
 from sympy.printing.latex import LatexPrinter
 
 from tensorprog.functions.registry import by_head
-from tensorprog.program.affine import Affine, Bound, Range
+from tensorprog.program.affine import Affine, Bound, Quotient, Range, Remainder
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Recursion, Table
 from tensorprog.theorem.views import closed
@@ -268,10 +268,19 @@ def _affine(a: Affine) -> str:
     parts = []
     for s, c in sorted(a.terms, key=lambda t: t[1] < 0):
         factor = "" if abs(c) == 1 else str(abs(c))
-        parts.append(("-" if c < 0 else "+") + factor + (" " if factor else "") + _name(s))
+        parts.append(("-" if c < 0 else "+") + factor + (" " if factor else "") + _symbol(s, bool(factor)))
     if a.constant or not parts:
         parts.append(f"{a.constant:+d}")
     return "".join(parts).removeprefix("+")
+
+
+def _symbol(s: str, scaled: bool) -> str:
+    if isinstance(s, Quotient):
+        return rf"\lfloor {_affine(s.numerator)}/{s.divisor} \rfloor"
+    if isinstance(s, Remainder):
+        left, right = (f"({_affine(a)})" if a.terms and str(a) not in a.symbols else _affine(a) for a in s.operands)
+        return rf"({left} \bmod {right})" if scaled else rf"{left} \bmod {right}"
+    return _name(s)
 
 
 def _bound(b: Bound) -> str:
