@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from tensorprog.errors import ProgramError
+
 
 class Quotient(str):
     """`numerator / divisor` rounded down, a symbol of an affine form. Made by `quotient` alone."""
@@ -49,8 +51,6 @@ class Remainder(str):
 def _operand(a: Affine) -> str:
     plain = a.is_constant or (a.constant == 0 and len(a.terms) == 1 and a.terms[0][1] == 1)
     return str(a) if plain and not isinstance(a.terms and a.terms[0][0], Quotient | Remainder) else f"({a})"
-
-from tensorprog.errors import ProgramError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,17 @@ from dataclasses import dataclass, field, replace
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
-from tensorprog.program.affine import Affine, Quotient, Range, Remainder, extent, maximum, minimum
+from tensorprog.program.affine import (
+    Affine,
+    Quotient,
+    Range,
+    Remainder,
+    extent,
+    maximum,
+    minimum,
+    quotient,
+    remainder,
+)
 from tensorprog.program.scope import Binding, Scope
 from tensorprog.program.substitution import free_names, rename, subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
@@ -595,6 +605,32 @@ def _symbol_expression(s: str, at: syntax.Expr) -> syntax.Expr:
     if isinstance(s, Remainder):
         return syntax.Binary("mod", bound_expression(s.numerator, at), bound_expression(s.divisor, at))
     return syntax.Name(s)
+
+
+def as_affine(e: syntax.Expr) -> Affine | None:
+    """An integer expression without products of names, each name taken for an integer; None for others."""
+    match e:
+        case syntax.Number(text) if text.isdigit():
+            return Affine(int(text))
+        case syntax.Name(name):
+            return Affine.symbol(name)
+        case syntax.Negate(operand):
+            a = as_affine(operand)
+            return None if a is None else -a
+        case syntax.Binary("+" | "-" | "*" as op, left, right):
+            a, b = as_affine(left), as_affine(right)
+            if a is None or b is None:
+                return None
+            if op == "*":
+                return a * b.constant if b.is_constant else b * a.constant if a.is_constant else None
+            return a + b if op == "+" else a - b
+        case syntax.Binary("/", left, syntax.Number(text)) if text.isdigit() and int(text) > 0:
+            a = as_affine(left)
+            return None if a is None else quotient(a, int(text))
+        case syntax.Binary("mod", left, right):
+            a, b = as_affine(left), as_affine(right)
+            return None if a is None or b is None else remainder(a, b)
+    return None
 
 
 def type_name(t: Type) -> syntax.TypeName | None:

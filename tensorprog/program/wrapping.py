@@ -10,7 +10,7 @@ from dataclasses import replace
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.program.affine import Affine
-from tensorprog.program.desugar import bound_expression
+from tensorprog.program.desugar import as_affine, bound_expression
 from tensorprog.program.scope import Scope
 from tensorprog.program.substitution import rename
 
@@ -52,5 +52,8 @@ def _counted_from(low: Affine, e: syntax.Expr) -> syntax.Expr:
     down = low.is_constant and low.constant < 0
     start = bound_expression(-low if down else low, e)
     before, after = ("+", "-") if down else ("-", "+")
-    inner = syntax.Binary(before, e.left, start, span=e.left.span)
+    inner: syntax.Expr = syntax.Binary(before, e.left, start, span=e.left.span)
+    form = as_affine(e.left)
+    if form is not None and form.constant:
+        inner = replace(bound_expression(form - low, e), span=e.left.span)  # (p + 1 - 1) mod P is p mod P
     return syntax.Binary(after, replace(e, left=inner), start, span=e.span)

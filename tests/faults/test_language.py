@@ -143,7 +143,9 @@ def test_what_division_cannot_be(head, statement, place, says):
 
 
 def test_mod_is_a_name_elsewhere(head, orthonormal):
-    program = head("for mod = 1..P:\n    g[mod] := h[(mod+1) mod P] if mod mod 2 == 0 else u[mod]\n"
-                   "output y[p = 1..P] := v.T @ g[p] / sqrt(n)\n")  # fmt: skip
-    np.testing.assert_allclose(program.kernel()(orthonormal(2)).nngp[0, 0], np.eye(2), atol=1e-12)
-    np.testing.assert_allclose(program.kernel()(orthonormal(3)).nngp[0, 0], np.eye(3), atol=1e-12)
+    program = head(
+        "for mod = 1..P:\n    g[mod] := h[(mod+1) mod P] - u[mod mod P]\noutput y[p = 1..P] := v.T @ g[p] / sqrt(n)\n"
+    )
+    assert "h[mod mod P+1] - u[(mod-1) mod P+1]" in program.core()
+    for size in (2, 3):
+        np.testing.assert_allclose(program.kernel()(orthonormal(size)).nngp[0, 0], 2 * np.eye(size), atol=1e-12)

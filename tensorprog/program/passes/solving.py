@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range, Remainder, quotient, remainder
+from tensorprog.program.affine import Affine, Range, Remainder, remainder
+from tensorprog.program.desugar import as_affine
 from tensorprog.program.passes.arithmetic import ZERO, affine_expression, negate
 from tensorprog.program.passes.conditions import Condition, Facts, as_syntax, at_least, conjuncts
 from tensorprog.program.passes.reads import Read
@@ -337,30 +338,5 @@ def _binder(b: syntax.Binder, values: Mapping[str, Affine]) -> syntax.Binder:
 
 def _index(e: syntax.Expr) -> syntax.Expr:
     """An index in its shortest form: `t - 1 + 1` is t."""
-    form = _as_affine(e)
+    form = as_affine(e)
     return e if form is None else affine_expression(form)
-
-
-def _as_affine(e: syntax.Expr) -> Affine | None:
-    match e:
-        case syntax.Number(text) if text.isdigit():
-            return Affine(int(text))
-        case syntax.Name(name):
-            return Affine.symbol(name)
-        case syntax.Negate(operand):
-            a = _as_affine(operand)
-            return None if a is None else -a
-        case syntax.Binary("+" | "-" | "*" as op, left, right):
-            a, b = _as_affine(left), _as_affine(right)
-            if a is None or b is None:
-                return None
-            if op == "*":
-                return a * b.constant if b.is_constant else b * a.constant if a.is_constant else None
-            return a + b if op == "+" else a - b
-        case syntax.Binary("/", left, syntax.Number(text)) if text.isdigit() and int(text) > 0:
-            a = _as_affine(left)
-            return None if a is None else quotient(a, int(text))
-        case syntax.Binary("mod", left, right):
-            a, b = _as_affine(left), _as_affine(right)
-            return None if a is None or b is None else remainder(a, b)
-    return None
