@@ -276,12 +276,7 @@ def _check_open(program: Program) -> None:
 
 def _one_run_reads(node: ir.Node):
     """What a node of the cross stream reads of the two runs."""
-    for x in ir.walk(node):
-        if isinstance(x, ir.Read) and x.side is not None:
-            yield x
-        if isinstance(x, ir.Gram):
-            yield ir.Read(Key(ir.DATA, "self", (x.names[0],)), x.left, "left")
-            yield ir.Read(Key(ir.DATA, "self", (x.names[1],)), x.right, "right")
+    return (r for r in ir.entries(node) if r.side is not None)
 
 
 def _run_source(recursion: Recursion, definitions, handed: Sequence[Key]):

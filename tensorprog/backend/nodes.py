@@ -326,14 +326,10 @@ class NodeWriter:
 
     def gram(self, node: ir.Gram) -> Code:
         """<x, x'>/d."""
-        left = self._data(node.names[0], node.left, node.sides[0])
-        right = self._data(node.names[1], node.right, node.sides[1])
+        left, right = (self.read(r) for r in ir.data_reads(node))
         dims = tuple(sorted({*left.dims, *right.dims} - {"feature"}, key=self.order.index))
         subscripts, arrays = self._subscripts([left, right], dims)
         return Code(f"inner_products({subscripts!r}, {arrays})", dims)
-
-    def _data(self, name: str, indices, side: str | None) -> Code:
-        return self.read(ir.Read(Key(ir.DATA, "self", (name,)), indices, side))
 
     def einsum(self, codes: Sequence[Code], dims: Sequence[str]) -> str:
         subscripts, arrays = self._subscripts(codes, dims)

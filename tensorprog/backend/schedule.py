@@ -26,6 +26,7 @@ from tensorprog.theorem.recursion import (
     BatchnormMean,
     Clause,
     Condition,
+    Gram,
     Key,
     Node,
     Read,
@@ -33,6 +34,7 @@ from tensorprog.theorem.recursion import (
     Sum,
     Table,
     Where,
+    data_reads,
     parts,
 )
 
@@ -149,6 +151,9 @@ def _reads(node: Node, ranges: Mapping[str, Range], conditions: tuple[Condition,
     """The reads in a node, each with the ranges and conditions of the sums and choices around it."""
     if isinstance(node, Read):
         yield node, ranges, conditions
+    if isinstance(node, Gram):
+        for read in data_reads(node):
+            yield read, ranges, conditions
     if isinstance(node, Sum):
         ranges = {**ranges, **{r.name: r for r in node.ranges}}
         conditions = (*conditions, *node.conditions)

@@ -221,7 +221,7 @@ class SystemWriter:
             if self._is_read_elsewhere(t.key, item.keys):
                 self.line(f"{name} = {text}")
                 self.footprint.append(tuple(a.range for a in t.axes))
-            self.current[t.key] = Access(name, (*range(len(t.axes)), *self.batch))
+            self.current[t.key] = Access(name, (*range(len(t.axes)), *self._dims(t)))
             self._publish(t.key)
         for t in tables:
             del self.entries[t.key]
@@ -232,7 +232,7 @@ class SystemWriter:
             for t in self.tables.values()
             if t.key not in members
             for c in t.clauses
-            for r in ir.reads(c.value)
+            for r in ir.entries(c.value)
         )
 
     def _entry_clause(self, table: Table, clause: Clause, arguments: Sequence[str]) -> None:
@@ -285,13 +285,12 @@ class SystemWriter:
         self.footprint.append(tuple(table.axes[k].range for k in axes))
         self.steps_footprint.append(self.footprint[-1])
         name = self.names.table(table.key)
-        feature = ("feature",) if table.key.kind == ir.DATA else ()
         pieces: list[_Piece] = []
         for clause in table.clauses if clauses is None else clauses:
             piece = self._clause(table, clause, axes, fixed)
             if piece is not None:
                 pieces.append(piece)
-        dims = (*self.batch, *axes, *feature)
+        dims = self._dims(table, axes)
         if pieces and all(p.whole and p.where == pieces[0].where for p in pieces):
             # Cases that conditions tell apart, each zero where another one holds.
             self.line(f"{name} = {' + '.join(p.code.wrapped() if len(pieces) > 1 else p.code.text for p in pieces)}")
@@ -305,6 +304,10 @@ class SystemWriter:
                 parts.append(f"({p.where}, {variable}, {p.shared})")
             self.line(f"{name} = placed({self._shape(table, axes)}, dtype, [{', '.join(parts)}])")
         return Access(name, dims)
+
+    def _dims(self, table: Table, axes: Iterable[int] = ()) -> tuple[int | str, ...]:
+        """The dimensions of an array of a table along some of its axes."""
+        return (*self.batch, *axes, *(("feature",) if table.key.kind == ir.DATA else ()))
 
     def _shape(self, table: Table, axes: Sequence[int]) -> str:
         sizes = [*(self.names.batch_size(b) for b in self.batch), *(self.size(table.axes[k].range) for k in axes)]
@@ -361,6 +364,7 @@ class SystemWriter:
         mask = writer.mask(conditions)
         if table.key.kind == ir.DATA:
             dims.append("feature")
+            where.append(":")
             order[:] = [d for d in order if d != "feature"] + ["feature"]
         code = transposed(code, [*order, *(d for d in code.dims if d not in order)])
         if mask is not None:
@@ -398,7 +402,7 @@ class SystemWriter:
                 axes = _in_layout(t, self._stepped(t.key, loop) - {loop.axes[t.key]})
                 name = self.names.table(t.key)
                 self.line(f"{name} = jnp.zeros({self._shape(t, axes)}, dtype)")
-                self.current[t.key] = Access(name, (*self.batch, *axes))
+                self.current[t.key] = Access(name, self._dims(t, axes))
                 self._publish(t.key)
             return
         plan = self._plan(loop, tables)
@@ -506,7 +510,7 @@ class SystemWriter:
             if reader.key in loop.axes:
                 continue
             for c in reader.clauses:
-                for r in ir.reads(c.value):
+                for r in ir.entries(c.value):
                     if r.key == key and self.settle(r.indices[axis]) != self.settle(last):
                         return "all"
         for r in self.external.get(key, ()):
@@ -531,7 +535,7 @@ class SystemWriter:
                     zero.add(item.key)
                     rest = _in_layout(table, fixed)
                     nothing = f"jnp.zeros({self._shape(table, rest)}, dtype)"
-                    self.current[item.key] = Access(nothing, (*self.batch, *rest))
+                    self.current[item.key] = Access(nothing, self._dims(table, rest))
                     continue
                 self.current[item.key] = self._table(table, fixed, clauses)
             else:
@@ -554,7 +558,7 @@ class SystemWriter:
     def _scanned(self, loop: Loop, tables, points: list[Affine], first: Affine, last: Bound) -> None:
         """Single steps written out, then a lax.scan."""
         values: dict[Key, list[tuple[Affine, Access]]] = {k: [] for k in loop.keys}
-        slice_dims = {t.key: (*self.batch, *_in_layout(t, self._stepped(t.key, loop))) for t in tables}
+        slice_dims = {t.key: self._dims(t, _in_layout(t, self._stepped(t.key, loop))) for t in tables}
         for p in points:
             lagged = self._lagged_at(loop, values, p, slice_dims)
             for key, access in self._step_body(loop, p, lagged).items():
@@ -675,7 +679,7 @@ class SystemWriter:
             if reader.key in loop.axes:
                 continue
             for c in reader.clauses:
-                read = sum(r.key == key for r in ir.reads(c.value))
+                read = sum(r.key == key for r in ir.entries(c.value))
                 inside = sum(
                     self._sums_steps(node, key, axis, first, last)
                     for node in ir.walk(c.value)
@@ -723,7 +727,7 @@ class SystemWriter:
             for t in self.tables.values()
             if t.key not in loop.axes
             for c in t.clauses
-            for r in ir.reads(c.value)
+            for r in ir.entries(c.value)
         )
 
     def _loop_symbol(self, loop: Loop, tables) -> str:
@@ -786,7 +790,8 @@ class SystemWriter:
         axis = loop.axes[key]
         dims: tuple[int | str, ...] = (axis, *slice_dims[key])
         if self.active:
-            ordered = (*self.batch, *(d for d in _in_layout(self.tables[key]) if d in dims))
+            table = self.tables[key]
+            ordered = self._dims(table, (d for d in _in_layout(table) if d in dims))
             text, dims = f"jnp.moveaxis({text}, 0, {ordered.index(axis)})", ordered
         self.line(f"{name} = {text}")
         self.current[key] = Access(name, dims)
@@ -802,7 +807,7 @@ class SystemWriter:
                 lows.append(low)
                 highs.append(high)
         low, high = minimum(*lows), maximum(*highs)
-        slice_dims = {t.key: (*self.batch, *_in_layout(t, self._stepped(t.key, loop))) for t in tables}
+        slice_dims = {t.key: self._dims(t, _in_layout(t, self._stepped(t.key, loop))) for t in tables}
         history = {}
         for t in tables:
             history[t.key] = f"{self.names.table(t.key)}_at"
@@ -883,7 +888,7 @@ class SystemWriter:
         settled: dict[int, Affine] = {}
         if read.key in self.entries:
             arguments = ", ".join(integer(e, self.symbol) for e in read.indices)
-            return Access(f"{self.entries[read.key]}({arguments})", tuple(self.batch)), settled
+            return Access(f"{self.entries[read.key]}({arguments})", self._dims(self.tables[read.key])), settled
         for a in self.active:
             if read.key not in a.loop.axes or reader not in a.loop.axes:
                 continue
@@ -893,13 +898,11 @@ class SystemWriter:
             if a.history:
                 if distance == Affine(0):
                     continue
-                dims = tuple(
-                    d
-                    for d in (*self.batch, *_in_layout(self.tables[read.key]))
-                    if isinstance(d, str) or d not in self._stepped(read.key, a.loop)
-                )
+                table = self.tables[read.key]
+                rest = _in_layout(table, self._stepped(read.key, a.loop))
+                dims = self._dims(table, rest)
                 index = integer(read.indices[axis], self.symbol)
-                shape = self._shape(self.tables[read.key], [d for d in dims if isinstance(d, int)])
+                shape = self._shape(table, rest)
                 text = f"{a.history[read.key]}.get({index}, jnp.zeros({shape}, dtype))"
                 return Access(text, dims), settled
             assert distance.is_constant, (read, distance)

@@ -94,13 +94,8 @@ class Deriver(Sampling):
                 continue
             reached.add(key)
             for clause in self.tables[key].clauses:
-                for node in ir.walk(clause.value):
-                    if isinstance(node, ir.Read):
-                        keys.append(node.key)
-                    if isinstance(node, ir.Sampled):
-                        keys += node.tables
-                    if isinstance(node, ir.Gram):
-                        keys += [Key(ir.DATA, "self", (name,)) for name in node.names]
+                keys += [r.key for r in ir.entries(clause.value)]
+                keys += [k for node in ir.walk(clause.value) if isinstance(node, ir.Sampled) for k in node.tables]
         return reached
 
     def _table(self, key: Key) -> ir.Table:

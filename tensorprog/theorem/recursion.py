@@ -389,6 +389,22 @@ def reads(node: Node) -> Iterator[Read]:
     return (x for x in walk(node) if isinstance(x, Read))
 
 
+def data_reads(node: Gram) -> tuple[Read, Read]:
+    """The two entries of tables of data that a Gram is the inner product of."""
+    places = zip(node.names, (node.left, node.right), node.sides, strict=True)
+    left, right = (Read(Key(DATA, "self", (name,)), indices, side) for name, indices, side in places)
+    return left, right
+
+
+def entries(node: Node) -> Iterator[Read]:
+    """All that a node takes from tables: what it reads, and the data in its Grams."""
+    for x in walk(node):
+        if isinstance(x, Read):
+            yield x
+        elif isinstance(x, Gram):
+            yield from data_reads(x)
+
+
 def substitute(node, values: Mapping[str, Affine]):
     """Indices replaced by affine expressions, everywhere in a node, clause or range."""
     if not values:
