@@ -21,7 +21,17 @@ from tensorprog.backend.labelled import (
 )
 from tensorprog.backend.passes import MERGED_AXES, WINDOWS
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Range, Remainder, at_most, bound_symbols, extent, map_bound, remainder
+from tensorprog.program.affine import (
+    Affine,
+    Bound,
+    Range,
+    Remainder,
+    at_most,
+    bound_symbols,
+    extent,
+    map_bound,
+    remainder,
+)
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key
 
@@ -231,7 +241,7 @@ class NodeWriter:
         batch = {None: None, "left": "n1", "right": "n2"}[node.side]
         subscripts: list[str] = []
         dims: list[str] = []
-        later: list[tuple[int, str, str, str]] = []  # (position, kind, start or index, size)
+        later: list[tuple[int, str, str, str, int]] = []  # (position, kind, start or index, size, stride)
         gathered: list[tuple[int, Code]] = []
         for d in access.dims:
             if isinstance(d, str):
@@ -240,14 +250,14 @@ class NodeWriter:
                 continue
             e = node.indices[d]
             axis = self.system.names.range_of(table[d], node.side)
-            kind, source, label, size = self._subscript(e, axis)
+            kind, source, label, size, stride = self._subscript(e, axis)
             if kind == "int":
                 subscripts.append(source)
                 continue
             position = len(dims)
             if kind == "entry":
                 subscripts.append(":")
-                later.append((position, "entry", source, ""))
+                later.append((position, "entry", source, "", 1))
                 dims.append("\0")
                 continue
             if kind == "gather":
@@ -258,22 +268,24 @@ class NodeWriter:
             (name,) = label
             subscripts.append(":" if kind == "take" else source)
             if kind == "take":
-                later.append((position, "take", source, size))
+                later.append((position, "take", source, size, stride))
             dims.append(name)
         while subscripts and subscripts[-1] == ":":
             subscripts.pop()
         text = access.name if not subscripts else f"{access.name}[{', '.join(subscripts)}]"
-        takes = [(p, s, size) for p, k, s, size in later if k == "take"]
-        if len(takes) == 1:
-            text = f"take({text}, {takes[0][0]}, {takes[0][1]}, {takes[0][2]})"
-        elif takes:
-            starts, sizes = ", ".join(s for _, s, _ in takes), ", ".join(size for _, _, size in takes)
-            text = f"take({text}, {tuple(p for p, _, _ in takes)}, ({starts}), ({sizes}))"
+        takes = [(p, s, size, stride) for p, k, s, size, stride in later if k == "take"]
+        if takes:
+            positions, starts, sizes, strides = zip(*takes, strict=True)
+            several = len(takes) > 1
+            where = [_source_tuple(x) if several else x[0] for x in (positions, starts, sizes)]
+            if any(stride != 1 for stride in strides):
+                where.append(strides if several else strides[0])
+            text = f"take({text}, {', '.join(map(str, where))})"
         for p, code in sorted(gathered, key=lambda g: g[0], reverse=True):
             text = f"gather({text}, {p}, {code.text})"
             dims[p : p + 1] = code.dims
         entries = [p for p, d in enumerate(dims) if d == "\0"]
-        sources = [s for _, k, s, _ in later if k == "entry"]
+        sources = [s for _, k, s, _, _ in later if k == "entry"]
         for p, s in sorted(zip(entries, sources, strict=True), reverse=True):
             text = f"entry({text}, {p}, {s})"
             del dims[p]
@@ -284,8 +296,11 @@ class NodeWriter:
             dims = [d for k, d in enumerate(dims) if k not in (a, b)] + [name]
         return Code(text, tuple(dims))
 
-    def _subscript(self, e: Affine, axis: Range) -> tuple[str, str, tuple[str, ...], str]:
-        """How an axis is read at e: an integer, a slice, a zero-filled slice, or an array of indices."""
+    def _subscript(self, e: Affine, axis: Range) -> tuple[str, str, tuple[str, ...], str, int]:
+        """How an axis is read at e: an integer, a slice, a zero-filled slice, or an array of indices.
+
+        (kind, source, labels, size, stride); the last two are those of a zero-filled slice.
+        """
         labels = [s for s in e.symbols if s in self.arrays]
         inside = self._inside(e, axis)
         low = axis.low
@@ -294,7 +309,7 @@ class NodeWriter:
             raise ProgramError("an axis that begins at the smaller of two sizes")
         if not labels:
             source = integer(position, self.symbol)
-            return ("int", source, (), "") if inside else ("entry", source, (), "")
+            return ("int" if inside else "entry"), source, (), "", 1
         traced = any(s in self.system.traced for s in e.symbols)
         if len(labels) == 1 and e.coefficient(labels[0]) >= 1 and labels[0] not in e.divided and not traced:
             name, step = labels[0], e.coefficient(labels[0])
@@ -303,16 +318,16 @@ class NodeWriter:
             inside = inside and self.system.never_empty(r)
             first = map_bound(r.low, lambda a: position.substitute({name: a}))
             if self._covers(first, r, axis, step):
-                return "slice", ":", (name,), ""
+                return "slice", ":", (name,), "", 1
             start, size = bound_source(first, self.symbol), self.system.size(r)
-            if step == 1 and not inside:
-                return "take", start, (name,), size
+            if not inside:
+                return "take", start, (name,), size, step
             if inside:
                 stop = map_bound(r.high, lambda a: position.substitute({name: a}) + 1)
                 stride = "" if step == 1 else f":{step}"
-                return "slice", f"{start}:{bound_source(stop, self.symbol)}{stride}", (name,), ""
+                return "slice", f"{start}:{bound_source(stop, self.symbol)}{stride}", (name,), "", step
         code = self.index_array(position)
-        return "gather", code.text, code.dims, ""
+        return "gather", code.text, code.dims, "", 1
 
     def _covers(self, first, r: Range, axis: Range, step: int) -> bool:
         settle = self.system.settle
@@ -423,7 +438,8 @@ class NodeWriter:
             return None
         axes = self.system.names.axes(read.key)
         over = {**self.arrays, **{r.name: r for r in node.ranges}}
-        moves: dict[str, list[tuple[int, str, Affine]]] = {n: [] for n in names}
+        moves: dict[str, list[tuple[int, str, int, Affine]]] = {n: [] for n in names}
+        gaps: dict[str, int] = {}
         unwrapped: dict[int, tuple[Affine, Remainder, Range]] = {}
         for k, e in enumerate(read.indices):
             summed = [n for n in names if n in e.symbols]
@@ -437,14 +453,15 @@ class NodeWriter:
                     return None
                 unwrapped[k] = found
                 e = found[1].numerator
-            base = e - Affine.symbol(n)
+            base = e - Affine.symbol(n) * e.coefficient(n)
             labels = [s for s in base.symbols if s in self.arrays]
-            if more or e.coefficient(n) != 1 or len(labels) != 1 or base.coefficient(labels[0]) != 1:
+            if more or gaps.setdefault(n, e.coefficient(n)) != e.coefficient(n) or len(labels) != 1:
                 return None
-            if any(s in self.system.traced for s in base.symbols):
+            stride = base.coefficient(labels[0])
+            if stride < 1 or any(s in self.system.traced for s in base.symbols):
                 return None
-            moves[n].append((k, labels[0], base - Affine.symbol(labels[0])))
-        used = [label for m in moves.values() for _, label, _ in m]
+            moves[n].append((k, labels[0], stride, base - Affine.symbol(labels[0]) * stride))
+        used = [label for m in moves.values() for _, label, _, _ in m]
         if any(not m for m in moves.values()) or len(set(used)) < len(used):
             return None
         if any(x in self.arrays for r in node.ranges for b in (r.low, r.high) for x in _symbols(b)):
@@ -461,7 +478,7 @@ class NodeWriter:
         saved = dict(self.arrays)
         whole = []
         for k, e in enumerate(read.indices):
-            label = next((lab for m in moves.values() for j, lab, _ in m if j == k), None)
+            label = next((lab for m in moves.values() for j, lab, _, _ in m if j == k), None)
             if label is None:
                 whole.append(e.substitute(plain))
             elif k in unwrapped:
@@ -475,27 +492,31 @@ class NodeWriter:
         self.arrays = saved
         windows = []
         for r in node.ranges:
-            m = moves[r.name]
-            positions = tuple(code.dims.index(label) for _, label, _ in m)
-            low, high = bound_source(r.low, self.symbol), bound_source(r.high, self.symbol)
-            starts, sizes = [], []
-            for k, label, shift in m:
+            m, gap = moves[r.name], gaps[r.name]
+            positions = tuple(code.dims.index(label) for _, label, _, _ in m)
+            low, high = r.low, r.high
+            starts, sizes, strides = [], [], tuple(stride for _, _, stride, _ in m)
+            for k, label, stride, shift in m:
                 own = self.arrays[label]
                 axis = unwrapped[k][2] if k in unwrapped else axes[k].range
                 assert isinstance(axis.low, Affine)
-                starts.append(bound_source(map_bound(own.low, lambda a, s=shift, b=axis.low: a + s - b), self.symbol))
+                first = map_bound(own.low, lambda a, f=stride, s=shift, b=axis.low: a * f + s - b)
+                starts.append(bound_source(first, self.symbol))
                 sizes.append(self.system.size(own))
-            window = (
-                f"({_source_tuple(positions)}, range({low}, {high} + 1), "
-                f"{_source_tuple(starts)}, {_source_tuple(sizes)})"
-            )
-            windows.append((positions, window))
+            parts = [_source_tuple(x) for x in (positions, starts, sizes)]
+            parts.insert(1, self._offsets(low, high, gap))
+            if any(s != 1 for s in strides):
+                parts.append(str(strides))
+            windows.append((positions, strides, f"({', '.join(parts)})"))
         self.system.definitions.notes.add(WINDOWS, [read.key])
-        # The innermost axes first: the pass that is fused into later work then shifts by whole rows.
-        windows.sort(key=lambda p: max(p[0]), reverse=True)
-        if all(p == start for p in windows[-1][0] for start, stop in self._groups(code.dims) if start <= p < stop):
+        # Strided windows first, which leave less for the others, from the outermost axes on; then from the innermost
+        # axes on: the pass that is fused into later work then shifts by whole rows.
+        windows.sort(key=lambda p: (max(p[1]) == 1, max(p[0]) * (1 if max(p[1]) > 1 else -1)))
+        if all(s == 1 for s in windows[-1][1]) and all(
+            p == start for p in windows[-1][0] for start, stop in self._groups(code.dims) if start <= p < stop
+        ):
             self.system.windowed.add(self.key)
-        result = Code(f"window_sums({code.text}, [{', '.join(w for _, w in windows)}])", code.dims)
+        result = Code(f"window_sums({code.text}, [{', '.join(w for _, _, w in windows)}])", code.dims)
         return combined("*", [*(self.node(f) for f in others), result], self.order) if others else result
 
     def _around(self, e: Affine, ranges: Mapping[str, Range]) -> tuple[Affine, Remainder, Range] | None:
@@ -507,6 +528,13 @@ class NodeWriter:
                 if isinstance(low, Affine) and isinstance(high, Affine) and not s.numerator.divided & ranges.keys():
                     return rest, s, Range("", low, high)
         return None
+
+    def _offsets(self, low: Bound, high: Bound, gap: int) -> str:
+        """Source of the range of what an index adds: the index times `gap`."""
+        first, last = (low, high) if gap > 0 else (high, low)
+        source = bound_source(map_bound(first, lambda a: a * gap), self.symbol)
+        end = bound_source(map_bound(last, lambda a: a * gap), self.symbol)
+        return f"range({source}, {end} + 1{f', {abs(gap)}' if abs(gap) != 1 else ''})"
 
     def _implied(self, c: Condition, read: ir.Read, axes) -> bool:
         """Whether a condition holds wherever the read is inside its table."""
@@ -720,7 +748,7 @@ class NodeWriter:
         for name, r, at in places:
             position = found.index(name)
             axis = self.system.names.range_of(ir.Axis(r, 0, None), None)
-            kind, source, label, _ = self._subscript(at, axis)
+            kind, source, label, *_ = self._subscript(at, axis)
             if kind == "int":
                 text = f"entry({text}, {position}, {source})"
                 del found[position]

@@ -50,9 +50,12 @@ class Support:
             changed = False
             for f in vectors:
                 new = dict(self.sources[f.name])
-                for case in reader.cases(f.name):
+                # Cases at a fixed index (a first layer) last: what they read is then told in the terms of the others.
+                for case in sorted(reader.cases(f.name), key=lambda c: sum(t.is_constant for t in c.target)):
                     for name, source in self._of_case(case):
-                        new[name] = joined(new.get(name), source, round_ >= ROUNDS_BEFORE_WIDENING)
+                        known = new.get(name)
+                        source = source if known is None else self._relative(source, known, case.target)
+                        new[name] = joined(known, source, round_ >= ROUNDS_BEFORE_WIDENING)
                 if new != self.sources[f.name]:
                     self.sources[f.name] = new
                     changed = True
@@ -94,6 +97,20 @@ class Support:
             c = settled.constant
             return Interval(None, None if low is None else low + c, None if high is None else high + c)
         return UNKNOWN
+
+    def _relative(self, source: Source, known: Source, target: tuple[Affine, ...]) -> Source:
+        """A source with intervals counted from zero told as those of `known` are, where the target is a number there.
+
+        In h[1] := W[1] @ x and h[l] := W[l] @ phi(h[l-1]), the vector h[l] depends on W[k] for k ≤ l.
+        """
+        result = []
+        for new, old in zip(source, known, strict=True):
+            at = None if old.base is None else target[old.base].substitute(self.reader.known)
+            if new.base is None and new != UNKNOWN and at is not None and at.is_constant:
+                low, high = (None if end is None else end - at.constant for end in (new.low, new.high))
+                new = Interval(old.base, low, high)
+            result.append(new)
+        return tuple(result)
 
     def independent(self, u: Reference, w: Reference, ranges: dict[str, Range]) -> bool:
         """Whether two vectors share no random variable, whatever the indices in their ranges."""

@@ -10,11 +10,15 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 
-def take(x, axis, start, size):
-    """Entries start, ..., start + size - 1 of x along an axis (int) or several (tuples of equal length); 0 outside."""
-    axes, starts, sizes = ((axis,), (start,), (size,)) if isinstance(axis, int) else (axis, start, size)
-    x, widths = _cut(x, axes, starts, sizes)
-    return jnp.pad(x, widths) if any(w != (0, 0) for w in widths) else x
+def take(x, axis, start, size, stride=1):
+    """Entries start + stride · k, k < size, of x along an axis (int) or several (tuples of equal length); 0 outside."""
+    axes, starts, sizes, strides = (
+        ((axis,), (start,), (size,), (stride,)) if isinstance(axis, int) else (axis, start, size, stride)
+    )
+    strides = (strides,) * len(axes) if isinstance(strides, int) else strides
+    x, widths = _cut(x, axes, starts, [_spanned(n, s) for n, s in zip(sizes, strides, strict=True)])
+    x = jnp.pad(x, widths) if any(w != (0, 0) for w in widths) else x
+    return _every(x, axes, strides)
 
 
 def _cut(x, axes, starts, sizes):
@@ -28,6 +32,21 @@ def _cut(x, axes, starts, sizes):
         before = min(max(-first, 0), length)
         widths[a] = (before, length - (high - low) - before)
     return x[tuple(slices)], widths
+
+
+def _spanned(size, stride):
+    """From the first of so many entries to the last."""
+    return max(size - 1, 0) * stride + min(size, 1)
+
+
+def _every(x, axes, strides):
+    """Every so many entries along some axes."""
+    if all(s == 1 for s in strides):
+        return x
+    slices = [slice(None)] * x.ndim
+    for a, s in zip(axes, strides, strict=True):
+        slices[a] = slice(None, None, s)
+    return x[tuple(slices)]
 
 
 def entry(x, axis, index):
@@ -58,44 +77,84 @@ def gather(x, axis, indices):
 
 
 def window_sums(x, passes):
-    """Sums of x over windows, zero outside, one pass after another: `passes` lists (axes, offsets, starts, sizes).
+    """Sums of x over windows, zero outside, one pass after another: `passes` lists (axes, offsets, starts, sizes,
+    strides), strides 1 where they are left out.
 
-    A pass shifts along all of its axes at once: entry (i, j, ...) is the sum over o of x[i + start_i + o, j + start_j +
-    o, ...]. Each pass but the last is written to memory, with the zeros around it that the next one reads: a window
-    along one axis by `reduce_window`, others by slices of the padded array. The slices of the last pass are read by
-    the pointwise work after it, which saves a pass through memory.
+    A pass shifts along all of its axes at once: entry (i, j, ...) is the sum over o in the range `offsets` of
+    x[stride_i i + start_i + o, stride_j j + start_j + o, ...]. Each pass but the last is written to memory, with the
+    zeros around it that the next one reads: a window along one axis by `reduce_window`, others by slices of the padded
+    array. The slices of the last pass are read by the pointwise work after it, which saves a pass through memory; so
+    are those of short windows that leave out entries, as in pooling.
     """
-    passes = [(axes, min(offsets), max(offsets), starts, sizes) for axes, offsets, starts, sizes in passes]
-    for number, (axes, low, high, starts, sizes) in enumerate(passes):
+    passes = [_Window(*p) for p in passes]
+    for number, here in enumerate(passes):
         later = passes[number + 1 :]
-        if len(axes) == 1 and later:
-            window = [1] * x.ndim
-            window[axes[0]] = high - low + 1
-            ahead = [(axes, low, high, starts, sizes), *later]
+        if len(here.axes) == 1 and later and not here.short:
+            window, strides, dilation = [1] * x.ndim, [1] * x.ndim, [1] * x.ndim
+            window[here.axes[0]], strides[here.axes[0]], dilation[here.axes[0]] = here.number, here.strides[0], here.gap
+            ahead = [here, *later]
             x, widths = _cut(
                 x,
-                [a for p in ahead for a in p[0]],
-                [s + p[1] for p in ahead for s in p[3]],
-                [n + p[2] - p[1] for p in ahead for n in p[4]],
+                [a for p in ahead for a in p.axes],
+                [s for p in ahead for s in p.starts],
+                [n for p in ahead for n in p.reach],
             )
-            x = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, (1,) * x.ndim, widths)
+            zero = np.zeros((), x.dtype)
+            x = lax.reduce_window(x, zero, lax.add, window, strides, widths, window_dilation=dilation)
             # The zeros around it are there: later windows begin at them.
-            passes[number + 1 :] = [(a, lo, hi, tuple(-lo for _ in s), n) for a, lo, hi, s, n in later]
+            passes[number + 1 :] = [p.at_zero() for p in later]
             continue
-        x = take(x, axes, [s + low for s in starts], [n + high - low for n in sizes])
-        x = _shifted_sum(x, axes, high - low + 1, sizes)
+        x = take(x, here.axes, here.starts, here.reach)
+        x = _strided_sum(x, here) if any(s != 1 for s in here.strides) else _shifted_sum(x, here)
     return x
 
 
-def _shifted_sum(x, axes, number, sizes):
-    """Sum over o < number of entries o, ..., o + size - 1 along each of the axes.
+class _Window:
+    """One pass of `window_sums`: `number` offsets, `gap` apart, the first of them in `starts`."""
+
+    def __init__(self, axes, offsets, starts, sizes, strides=None):
+        low, high = min(offsets), max(offsets)
+        self.axes, self.sizes = axes, sizes
+        self.number, self.gap = len(offsets), (high - low) // max(len(offsets) - 1, 1) or 1
+        self.starts = tuple(s + low for s in starts)
+        self.strides = strides or (1,) * len(axes)
+
+    @property
+    def short(self):
+        return self.number <= 4 and any(s != 1 for s in self.strides)
+
+    @property
+    def reach(self):
+        """How many entries it reads along each axis, those between two that it reads counted."""
+        whole = (self.number - 1) * self.gap
+        return [_spanned(n, s) + whole for n, s in zip(self.sizes, self.strides, strict=True)]
+
+    def at_zero(self):
+        moved = _Window(self.axes, (0,), (0,) * len(self.axes), self.sizes, self.strides)
+        moved.number, moved.gap = self.number, self.gap
+        return moved
+
+
+def _strided_sum(x, window):
+    """Sum over o < number of the entries o · gap + stride · k, k < size, along each of the axes."""
+    terms = []
+    for o in range(window.number):
+        slices = [slice(None)] * x.ndim
+        for a, size, stride in zip(window.axes, window.sizes, window.strides, strict=True):
+            slices[a] = slice(o * window.gap, o * window.gap + _spanned(size, stride), stride)
+        terms.append(x[tuple(slices)])
+    return sum(terms[1:], terms[0])
+
+
+def _shifted_sum(x, window):
+    """Sum over o < number of entries o · gap, ..., o · gap + size - 1 along each of the axes.
 
     Every axis is taken as one with those that follow it, up to the next that is shifted: a shift by one is then a shift
     by a row, and the loop over what is left runs through many rows at once.
     """
     shape = list(x.shape)
-    sizes = [size for _, size in sorted(zip(axes, sizes, strict=True))]
-    axes = sorted(axes)
+    sizes = [size for _, size in sorted(zip(window.axes, window.sizes, strict=True))]
+    axes = sorted(window.axes)
     ends = [*axes[1:], x.ndim]
     merged = merge_axes(x, tuple(zip(axes, ends, strict=True)))
     slices = [slice(None)] * merged.ndim
@@ -105,9 +164,9 @@ def _shifted_sum(x, axes, number, sizes):
         position = a - sum(e - b - 1 for b, e in zip(axes[:k], ends[:k], strict=True))
         rows.append((position, size, math.prod(x.shape[a + 1 : end])))
     terms = []
-    for o in range(number):
+    for o in range(window.number):
         for position, size, row in rows:
-            slices[position] = slice(o * row, (o + size) * row)
+            slices[position] = slice(o * window.gap * row, (o * window.gap + size) * row)
         terms.append(merged[tuple(slices)])
     return sum(terms[1:], terms[0]).reshape(shape)
 

@@ -1,0 +1,144 @@
+"""Values of kinds of programs that were slow: windows with strides and gaps, written in every way.
+
+The reference is a convolutional network as products of matrices: the filter's a-th entry reads the vector at q for the
+vector at p where taps[a][p, q] is 1, so that Cov[p, p'] = s Σ_a taps[a] E taps[a]ᵀ, and pooling is a matrix too.
+"""
+
+import numpy as np
+import pytest
+
+import tensorprog as tp
+
+VARIANCE = 2.0
+
+
+def relu_duals(k, p, q):
+    """E relu(z) relu(z') and E relu'(z) relu'(z') of covariances k and variances p, q."""
+    norm = np.sqrt(p[:, None] * q[None, :])
+    c = np.clip(np.divide(k, norm, out=np.zeros_like(k), where=norm > 0), -1, 1)
+    angle = np.pi - np.arccos(c)
+    return norm / (2 * np.pi) * (np.sqrt(1 - c * c) + angle * c), angle / (2 * np.pi)
+
+
+def reference(layers, x1, x2):
+    """(NNGP, NTK) of layers ("conv", taps), ("pool", matrix), ("relu",) and a readout of the mean over all places."""
+
+    def run(x, y):
+        k, t = x @ y.T / x.shape[1], np.zeros((len(x), len(y)))
+        p, q = (np.einsum("id,id->i", a, a) / a.shape[1] for a in (x, y))
+        full = [x @ x.T / x.shape[1], y @ y.T / y.shape[1]]
+        for kind, *rest in layers:
+            if kind == "conv":
+                taps = rest[0]
+                s = VARIANCE / len(taps)
+                k, t = (s * sum(m @ e @ m.T for m in taps) for e in (k, t + k))
+                full = [s * sum(m @ e @ m.T for m in taps) for e in full]
+            elif kind == "pool":
+                k, t = (rest[0] @ e @ rest[0].T for e in (k, t))
+                full = [rest[0] @ e @ rest[0].T for e in full]
+            else:
+                p, q = np.diag(full[0]), np.diag(full[1])
+                k, slope = relu_duals(k, p, q)
+                t = t * slope
+                full = [relu_duals(e, np.diag(e), np.diag(e))[0] for e in full]
+        return k.mean(), (k + t).mean()
+
+    pairs = [[run(a, b) for b in x2] for a in x1]
+    return np.array(pairs).transpose(2, 0, 1)
+
+
+def taps(size, inputs, index, offsets):
+    """One matrix to an offset: 1 at (p, q) where q = index(p, offset), both counted from 1; nothing outside."""
+    result = []
+    for a in offsets:
+        m = np.zeros((size, inputs))
+        for p in range(1, size + 1):
+            if 1 <= index(p, a) <= inputs:
+                m[p - 1, index(p, a) - 1] = 1
+        result.append(m)
+    return result
+
+
+def check(program, layers, length, samples=2):
+    rng = np.random.default_rng(length)
+    x1, x2 = rng.standard_normal((2, samples, length, 3))
+    k = program.kernel()(x1, x2)
+    nngp, ntk = reference(layers, x1, x2)
+    np.testing.assert_allclose(k.nngp, nngp, rtol=1e-10)
+    np.testing.assert_allclose(k.ntk, ntk, rtol=1e-9)
+
+
+FIRST = """program layers(P, Q, var_w = 2)
+input x[p = 1..P] : R(d)
+weight U[a = -1..1] : A(n, d) ~ N(0, 1) * sqrt(var_w / (3 * d))
+weight W[a = -2..2] : A(n, n) ~ N(0, 1) * sqrt(var_w / (number * n))
+vector v : G(n) ~ N(0, 1)
+h[p = 1..P] := sum[a = -1..1](U[a] @ (x[p+a] else 0))
+"""
+LAST = """output y := mean[p = 1..Q](v.T @ relu(g[p])) / sqrt(n)
+"""
+
+
+def first(size):
+    return ("conv", taps(size, size, lambda p, a: p + a, (-1, 0, 1))), ("relu",)
+
+
+def layered(body, length, outputs, number):
+    return tp.parse((FIRST + body + LAST).replace("number", str(number)), P=length, Q=outputs)
+
+
+@pytest.mark.parametrize(
+    ("read", "index", "offsets", "length", "outputs"),
+    [
+        ("h[2*p+a]", lambda p, a: 2 * p + a, (-1, 0, 1), 8, 4),
+        ("h[2*p-1+a]", lambda p, a: 2 * p - 1 + a, (-1, 0, 1), 9, 5),
+        ("h[3*p-2*a]", lambda p, a: 3 * p - 2 * a, (-1, 0, 1, 2), 10, 3),
+        ("h[p+2*a]", lambda p, a: p + 2 * a, (-2, -1, 0, 1, 2), 7, 7),
+        ("h[p-a]", lambda p, a: p - a, (0, 1, 2), 6, 6),
+    ],
+    ids=["even", "odd", "back and with gaps", "gaps", "back"],
+)
+def test_strides_and_gaps(read, index, offsets, length, outputs):
+    body = f"g[p = 1..Q] := sum[a = {offsets[0]}..{offsets[-1]}](W[a] @ (relu({read}) else 0))\n"
+    layers = [*first(length), ("conv", taps(outputs, length, index, offsets)), ("relu",)]
+    check(layered(body, length, outputs, len(offsets)), layers, length)
+
+
+@pytest.mark.parametrize(("length", "width", "stride"), [(8, 2, 2), (9, 3, 2), (11, 5, 5), (7, 2, 1)])
+def test_average_pooling(length, width, stride):
+    """Windows that overlap or not, and that leave out the last entries of an odd length."""
+    outputs = (length - width) // stride + 1
+    body = f"g[p = 1..Q] := W[0] @ (mean[b = 1..{width}](relu(h[{stride}*p-{stride}+b])))\n"
+    pool = sum(taps(outputs, length, lambda p, b: stride * p - stride + b, range(1, width + 1))) / width
+    layers = [*first(length), ("pool", pool), ("conv", [np.eye(outputs)]), ("relu",)]
+    check(layered(body, length, outputs, 1), layers, length)
+
+
+def test_pooling_and_strides_of_images():
+    """Three by three filters at stride 2 over an odd image, after pooling by 2 × 2 that overlaps."""
+    text = """program image(H, W, var_w = 2)
+input x[i = 1..H, j = 1..W] : R(d)
+weight U[a = -1..1, b = -1..1] : A(n, d) ~ N(0, 1) * sqrt(var_w / (9 * d))
+weight V[a = -1..1, b = -1..1] : A(n, n) ~ N(0, 1) * sqrt(var_w / (9 * n))
+vector v : G(n) ~ N(0, 1)
+h[i = 1..H, j = 1..W] := sum[a = -1..1, b = -1..1](U[a, b] @ (x[2*i-1+a, j+b] else 0))
+m[i = 1..3, j = 1..4] := mean[a = 0..1, b = 0..1](relu(h[i+a, j+b]))
+g[i = 1..2, j = 1..2] := sum[a = -1..1, b = -1..1](V[a, b] @ (m[2*i-1+a, 2*j+b] else 0))
+output y := mean[i = 1..2, j = 1..2](v.T @ relu(g[i, j])) / sqrt(n)
+""".replace("h[i = 1..H, j", "h[i = 1..4, j")
+    rows, columns = (taps(4, 7, lambda i, a: 2 * i - 1 + a, (-1, 0, 1)), taps(5, 5, lambda j, b: j + b, (-1, 0, 1)))
+    pool = np.kron(sum(taps(3, 4, lambda i, a: i + a, (0, 1))), sum(taps(4, 5, lambda j, b: j + b, (0, 1)))) / 4
+    after = (taps(2, 3, lambda i, a: 2 * i - 1 + a, (-1, 0, 1)), taps(2, 4, lambda j, b: 2 * j + b, (-1, 0, 1)))
+    layers = [
+        ("conv", [np.kron(a, b) for a in rows for b in columns]),
+        ("relu",),
+        ("pool", pool),
+        ("conv", [np.kron(a, b) for a in after[0] for b in after[1]]),
+        ("relu",),
+    ]
+    rng = np.random.default_rng(0)
+    x1, x2 = rng.standard_normal((2, 2, 7, 5, 3))
+    k = tp.parse(text).kernel()(x1, x2)
+    nngp, ntk = reference(layers, x1.reshape(2, 35, 3), x2.reshape(2, 35, 3))
+    np.testing.assert_allclose(k.nngp, nngp, rtol=1e-10)
+    np.testing.assert_allclose(k.ntk, ntk, rtol=1e-9)
