@@ -39,6 +39,7 @@ from tensorprog.program.substitution import binders, free_names, rename, subexpr
 from tensorprog.program.transposes import Use, declared_weight, matrix_uses
 from tensorprog.program.types import Matrix, Vector
 from tensorprog.program.typing import is_zero
+from tensorprog.theorem.before import Alternatives, Order
 from tensorprog.theorem.bp_like import analyse
 from tensorprog.theorem.cases import CaseReader, Reference
 from tensorprog.theorem.dependence import Dependence, dependence
@@ -67,6 +68,8 @@ class _Pass:
     def __post_init__(self) -> None:
         p = self.program
         self.reader = CaseReader(p)
+        self.order = Order(p)
+        self.position: tuple[int, ...] = ()
         self.fresh: dict[str, str] = {}
         # The aliases of transposes go, so that their names are free for the fresh matrices.
         self.taken = (
@@ -189,7 +192,7 @@ class _Pass:
         statements: list[syntax.Statement] = []
         for s in text.statements:
             statements += self._declaration(s)
-        body = self._block([s for s in text.statements if isinstance(s, syntax.Assignment | syntax.For)], [])
+        body = self._block(text.statements, ())
         tree = replace(text, statements=(*statements, *body))
         result = build_tree(tree, {}, self.program.source, self.program.filename)
         families = dict(result.families)
@@ -211,14 +214,15 @@ class _Pass:
                     result.append(replace(s, variables=(replace(v, name=self.fresh[v.name]),), type=type_))
         return result
 
-    def _block(self, statements, loops: list[syntax.Binder]) -> list[syntax.Statement]:
+    def _block(self, statements, position: tuple[int, ...]) -> list[syntax.Statement]:
         result: list[syntax.Statement] = []
-        for s in statements:
+        for k, s in enumerate(statements):
+            self.position = (*position, k)
             if isinstance(s, syntax.For):
                 with self.scope.bound([]):
                     for b in s.binders:
                         self.scope.indices[b.name] = self.scope.range_of(b)
-                    inner = self._block(s.body, [*loops, *s.binders])
+                    inner = self._block(s.body, self.position)
                 if inner:
                     result.append(replace(s, body=tuple(inner)))
             elif isinstance(s, syntax.Assignment):
@@ -290,7 +294,8 @@ class _Pass:
                 here = _here(s.indices)
                 total: syntax.Expr = _index(self.hats[s.name], here)
                 for g in self.opposite[s.name]:
-                    if (s.name, g) in self.pairs and (z := _reference(operand)) is not None:
+                    z = _reference(operand)
+                    if z is not None and (s.name, g) in self.pairs and g in self.depends.get(z.name, {}):
                         total = add(total, self._correction(s, matrix, operand, z, g, coefficients))
                 return syntax.Call("LinComb", (total,), span=e.span)
         return e
@@ -309,9 +314,6 @@ class _Pass:
             slope = _index(self.derivatives[z.name, g], (*z_indices, *at))
         if isinstance(operand, syntax.Guard):
             slope = syntax.Guard(slope, ZERO, span=operand.span)
-        moment = syntax.Call("Moment", (multiply(self._scale(s.name), slope),), span=s.span)
-        if not any(isinstance(x, syntax.Assignment) and x.name == name for x in coefficients):
-            coefficients.append(syntax.Assignment(name, (*s.indices, *axes), moment, span=s.span))
         total: syntax.Expr = ZERO
         z_at = [self.scope.affine(i) for i in (z.indices if isinstance(z, syntax.Index) else ())]
         own = [self.scope.affine(i) for i in (matrix.indices if isinstance(matrix, syntax.Index) else ())]
@@ -319,6 +321,9 @@ class _Pass:
         for u in self.uses:
             if u.family.name == g:
                 total = add(total, self._one_use(u, name, here, z_at, own, intervals))
+        if not is_zero(total) and not any(isinstance(x, syntax.Assignment) and x.name == name for x in coefficients):
+            moment = syntax.Call("Moment", (multiply(self._scale(s.name), slope),), span=s.span)
+            coefficients.append(syntax.Assignment(name, (*s.indices, *axes), moment, span=s.span))
         return total
 
     def _one_use(self, u: Use, name: str, here, z_at: list[Affine], own: list[Affine], intervals) -> syntax.Expr:
@@ -348,7 +353,7 @@ class _Pass:
             declared, _ = self.reader.matrix(self._as_reference(matrix))
         theirs = [i.substitute(mapping) for i in declared.indices]
         solved: dict[str, Affine] = {}
-        conditions: list[tuple[str, Affine]] = []
+        conditions: list[Condition] = []
         equations = list(zip(theirs, own, strict=True))
         for t, interval in zip(target, intervals, strict=True):
             base = Affine(0) if interval.base is None else z_at[interval.base]
@@ -362,24 +367,21 @@ class _Pass:
             name_ = next((x for x in names if difference.solved(x) is not None), None)
             if name_ is None:
                 if difference != Affine(0):
-                    conditions.append(("==", difference))
+                    conditions.append(Condition("eq", difference))
                 continue
             value = difference.solved(name_)
             assert value is not None
             solved = {x: v.substitute({name_: value}) for x, v in solved.items()} | {name_: value}
             r = ranges[name_]
             assert isinstance(r.low, Affine) and isinstance(r.high, Affine)
-            conditions += [(">=", value - r.low), (">=", r.high - value)]
+            conditions += [Condition("ge", value - r.low), Condition("ge", r.high - value)]
         inside = {x: r for x, r in ranges.items() if x not in solved}
         outer = {**self.scope.index_ranges(), **inside}
-        kept = []
-        for op, difference in conditions:
-            difference = difference.substitute(solved)
-            verdict = self.reader.certain(Condition("eq" if op == "==" else "ge", difference), outer)
-            if verdict is False:
-                return ZERO
-            if verdict is None:
-                kept.append(syntax.Comparison(op, bound_expression(difference, operand), ZERO))
+        earlier = self.order.before(u.clause.position, self.position, mapping)
+        always = [_put_in(c, solved) for c in conditions]
+        alternatives = self._settled([[*always, *(_put_in(c, solved) for c in a)] for a in earlier or [[]]], outer)
+        if earlier == [] or not alternatives:
+            return ZERO
 
         def put(e):
             if isinstance(e, syntax.Name) and e.name in solved:
@@ -388,9 +390,7 @@ class _Pass:
 
         at = tuple(bound_expression(t.substitute(solved), operand) for t in target)
         term: syntax.Expr = multiply(_index(name, (*here, *at)), rename(operand, put))
-        condition = None
-        for c in kept:
-            condition = c if condition is None else syntax.And(condition, c)
+        condition = _written(alternatives, operand)
         if condition is not None:
             term = syntax.Conditional(term, condition, ZERO)
         if inside:
@@ -400,6 +400,20 @@ class _Pass:
             )
             term = syntax.Reduction("sum", binders, term)
         return term
+
+    def _settled(self, alternatives: Alternatives, ranges: dict[str, Range]) -> Alternatives:
+        """The alternatives that can hold, without what is certain; one that is without conditions stands alone."""
+        result: Alternatives = []
+        for conditions in alternatives:
+            verdicts = [self.reader.certain(c, ranges) for c in conditions]
+            if False in verdicts:
+                continue
+            kept = _strongest([c for c, v in zip(conditions, verdicts, strict=True) if v is None])
+            if not kept:
+                return [[]]
+            if kept not in result:
+                result.append(kept)
+        return result
 
     def _scale(self, m: str) -> syntax.Expr:
         """s_{W.T} (or s_W): lim fan-in · multiplier² · variance of the matrix in m = W.T @ z."""
@@ -536,12 +550,38 @@ class _Pass:
         }
 
 
-def _between(t: Affine, base: Affine, interval: Interval) -> list[tuple[str, Affine]]:
+def _between(t: Affine, base: Affine, interval: Interval) -> list[Condition]:
     result = []
     if interval.low is not None:
-        result.append((">=", t - base - interval.low))
+        result.append(Condition("ge", t - base - interval.low))
     if interval.high is not None:
-        result.append((">=", base + interval.high - t))
+        result.append(Condition("ge", base + interval.high - t))
+    return result
+
+
+def _strongest(conditions: list[Condition]) -> list[Condition]:
+    """Without the bounds that others of the same expression imply."""
+    least: dict[tuple, int] = {}
+    for c in conditions:
+        if c.op == "ge":
+            key = c.expression.terms
+            least[key] = min(least.get(key, c.expression.constant), c.expression.constant)
+    return list(
+        dict.fromkeys(c for c in conditions if c.op == "eq" or least[c.expression.terms] == c.expression.constant)
+    )
+
+
+def _written(alternatives: Alternatives, at: syntax.Expr) -> syntax.Condition | None:
+    """That one of the alternatives holds; None where one always does."""
+    result: syntax.Condition | None = None
+    for conditions in alternatives:
+        both: syntax.Condition | None = None
+        for c in conditions:
+            one = syntax.Comparison("==" if c.op == "eq" else ">=", bound_expression(c.expression, at), ZERO)
+            both = one if both is None else syntax.And(both, one)
+        if both is None:
+            return None
+        result = both if result is None else syntax.Or(result, both)
     return result
 
 
@@ -556,6 +596,10 @@ def _delta(indices, at) -> syntax.Expr:
 
 def _put(bound, mapping):
     return map_bound(bound, lambda a: a.substitute(mapping))
+
+
+def _put_in(c: Condition, values: dict[str, Affine]) -> Condition:
+    return replace(c, expression=c.expression.substitute(values))
 
 
 def _reference(e: syntax.Expr) -> syntax.Name | syntax.Index | None:

@@ -84,3 +84,107 @@ def test_a_sum_of_a_product_and_what_is_no_gaussian_is_printed():
     nngp, ntk = views(tp.parse(REZERO))
     assert "Z^h[0] = Z^U_x" in " ".join(nngp.split())
     assert "over all members of" in ntk
+
+
+# ---------------------------------------------------------------- statements in their order
+
+
+TARGETS = np.array([0.4, 1.0])
+SAMPLES = np.array([[0.3, 0.8, 0.3], [-1.3, 0.9, 0.4], [-0.5, 0.6, 0.4]])
+
+
+def trained(n, steps, seed):
+    """The outputs of one network of width n on both samples and a third input, after each step of gradient descent."""
+    rng = np.random.default_rng(seed)
+    U, W, v = rng.normal(size=(n, 3)) / np.sqrt(3), rng.normal(size=(n, n)) / np.sqrt(n), rng.normal(size=n)
+    found = []
+    for _ in range(steps + 1):
+        h = SAMPLES @ U.T
+        z = np.tanh(h)
+        g = z @ W.T
+        a = np.tanh(g)
+        f = a @ v / n
+        found.append(f)
+        c = (f[:2] - TARGETS) / 2
+        dg = v * (1 - a**2)
+        dh = (dg @ W) * (1 - z**2)
+        W = W - (c[:, None] * dg[:2]).T @ z[:2] / n
+        v = v - c @ a[:2]
+        U = U - (c[:, None] * dh[:2]).T @ SAMPLES[:2] / 3
+    return np.array(found)
+
+
+def test_training_in_a_loop_against_networks(text):
+    limit = tp.parse(text("training_rolled")).limits({"x": SAMPLES[None], "y": TARGETS[None]})["out"][0]
+    draws = np.array([trained(500, 2, seed) for seed in range(12)])
+    error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
+    assert (np.abs(draws.mean(axis=0) - limit) < 4 * error + 0.005).all()
+    assert limit[2, 0] > limit[1, 0] > 0.05
+
+
+UNROLLED = """
+h1[i = 1..3] := U @ x[i]
+z1[i = 1..3] := tanh(h1[i])
+g1[i = 1..3] := W @ z1[i]
+f1[i = 1..3] := <v, tanh(g1[i])> / n
+for i = 1..2:
+    c1[i] := (f1[i] - y[i]) / 2
+    dg1[i] := v * D(tanh)(g1[i])
+    dh1[i] := (W.T @ dg1[i]) * D(tanh)(h1[i])
+h2[i = 1..3] := h1[i] - sum[j = 1..2](c1[j] * (<h1[i], h1[j]> / n) * dh1[j])
+z2[i = 1..3] := tanh(h2[i])
+g2[i = 1..3] := W @ z2[i] - sum[j = 1..2](c1[j] * (<z2[i], z1[j]> / n) * dg1[j])
+f2[i = 1..3] := <v - sum[j = 1..2](c1[j] * tanh(g1[j])), tanh(g2[i])> / n
+output out[i = 1..3] := f2[i]
+"""
+
+
+@pytest.mark.slow
+def test_training_in_a_loop_is_training_step_by_step(text):
+    data = {"x": SAMPLES[None], "y": TARGETS[None]}
+    head = [
+        line for line in text("training_rolled").splitlines() if line.startswith(("program", "input", "weight", "vec"))
+    ]
+    unrolled = tp.parse("\n".join(head).replace("(S = 2, K = 2, eta = 1, phi = tanh)", "(S = 2)") + UNROLLED)
+    rolled = tp.parse(text("training_rolled"), K=1)
+    np.testing.assert_allclose(rolled.limits(data)["out"][0, 1], unrolled.limits(data)["out"][0], atol=2e-3)
+
+
+SPECTRUM = """program spectrum()
+weight W : A(n, n) ~ N(0, 1) / sqrt(n)
+vector x0 : G(n)   ~ N(0, 1)
+"""
+LOOPS = {
+    "counting down": """x[4] := x0
+for k = 3..1 by -1:
+    x[k] := W.T @ W @ x[k+1]
+output q[k = 1..3] := <x0, x[k]> / n
+""",
+    "two indices": """x[0, 2] := x0
+for a = 1..2, b = 1..2:
+    x[a, b] := W.T @ W @ (x[a, b-1] if b > 1 else x[a-1, 2])
+output q[a = 1..2, b = 1..2] := <x0, x[a, b]> / n
+""",
+    "two loops": """x[1, 0] := x0
+for a = 1..2:
+    for b = 1..2:
+        x[a, b] := W.T @ W @ x[a, b-1]
+    x[a+1, 0] := x[a, 2]
+output q[a = 1..2, b = 1..2] := <x0, x[a, b]> / n
+""",
+    "a step at a time": """x[0] := x0
+y[1] := W @ x[0]
+x[1] := W.T @ y[1]
+for k = 2..4:
+    y[k] := W @ x[k-1]
+    x[k] := W.T @ y[k]
+output q[k = 1..4] := <x0, x[k]> / n
+""",
+}
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_loops_of_a_matrix_and_its_transpose(kind):
+    """<x, (W.T W)^k x>/n: the moments 1, 2, 5, 14 of Marchenko and Pastur."""
+    moments = np.ravel(tp.parse(SPECTRUM + LOOPS[kind]).limits()["q"])
+    np.testing.assert_allclose(sorted(moments), [1, 2, 5, 14][: len(moments)], rtol=1e-5)
