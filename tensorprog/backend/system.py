@@ -267,7 +267,13 @@ class SystemWriter:
             self.indent += 1
         fixed = {k: Affine.symbol(a) for k, a in enumerate(arguments)}
         piece = self._clause(table, replace(clause, conditions=()), [], fixed)
-        self.line(f"return {piece.code.text}" if piece else f"return jnp.zeros({self._shape(table, [])}, dtype)")
+        shape = self._shape(table, [])
+        if piece is None:
+            self.line(f"return jnp.zeros({shape}, dtype)")
+        elif " if " in piece.code.text:  # a branch may be a mere number
+            self.line(f"return jnp.broadcast_to(jnp.asarray({piece.code.text}, dtype), {shape})")
+        else:
+            self.line(f"return {piece.code.text}")
         if tests:
             self.indent -= 1
         self.integers, self.loop_ranges = saved, ranges
