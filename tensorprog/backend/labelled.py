@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import functools
-import keyword
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 from tensorprog.program.affine import Affine, Bound, Extreme, Quotient, Remainder
-
-# What generated modules name themselves, and may not be shadowed by a program's names.
-# fmt: off
-RESERVED = frozenset((
-    "jax", "jnp", "np", "lax", "math", "functools", "partial", "SymbolicZero", "x1", "x2", "N", "N1", "N2", "inputs",
-    "left", "right", "same", "move", "params", "get", "kernel", "run", "pair", "sizes", "dtype", "as_inputs",
-    "PARAMETERS", "TRAINED", "INPUTS", "NTK_OBSTACLE", "float", "int", "max", "min", "range", "sum", "len", "zip",
-    "dict", "tuple", "list", "set", "print", "self", "pieces",
-))
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -36,38 +21,6 @@ class Code:
 
     def wrapped(self) -> str:
         return self.text if self.atomic else f"({self.text})"
-
-
-# What the source calls tables, laws, steps and functions of its own; and arguments, `_name`.
-OWN = re.compile(
-    r"_|(s|cov|mom|mean|gram|out|step|carry|history|piece|f\d+)_|f\d+$|.*_(left|right|before\w*|total|at|full)$"
-)
-
-
-@functools.cache
-def _runtime_names() -> frozenset[str]:
-    """What the runtime modules define, of which the source takes up those that it needs."""
-    found = set()
-    for package in ("tensorprog.backend.runtime", "tensorprog.expectation.runtime"):
-        for file in resources.files(package).iterdir():
-            if file.name.endswith(".py"):
-                for node in ast.parse(file.read_text(encoding="utf-8")).body:
-                    match node:
-                        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                            found.add(name)
-                        case ast.Assign(targets=[ast.Name(id=name)]):
-                            found.add(name)
-    return frozenset(found)
-
-
-def identifier(name: str) -> str:
-    """A Python identifier for a name of the program, other than all names that the source has of its own.
-
-    Primes become the suffix 2; a name that is taken ends with an underscore.
-    """
-    result = re.sub(r"\W", "_", name.replace("'", "2"))
-    taken = keyword.iskeyword(result) or result in RESERVED or result in _runtime_names()
-    return result + "_" if taken or result[0].isdigit() or OWN.match(result) else result
 
 
 def transposed(code: Code, order: Sequence[str]) -> Code:

@@ -13,13 +13,14 @@ from importlib import resources
 import sympy
 
 from tensorprog import expectation, functions
-from tensorprog.backend.labelled import identifier, integer
+from tensorprog.backend.labelled import integer
 from tensorprog.backend.passes import EXPECTATION, NO_BORDERS, ONE_SIDE, Notes
 from tensorprog.backend.schedule import schedule
 from tensorprog.backend.system import Access, SystemWriter
 from tensorprog.backend.trim import trimmed_tables, without_zero_borders
 from tensorprog.errors import ProgramError
 from tensorprog.expectation.source import HEADER
+from tensorprog.naming import identifier, plain, settled
 from tensorprog.program.affine import Affine, Range, sizes_read_off
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Data
@@ -77,7 +78,7 @@ class _Names:
             name = PREFIX[key.kind] + identifier("_".join(families))
             if key.stream == "self" and len(key.families) == 2 and len(families) == 1:
                 name += "_full"
-            while name in self._tables.values():
+            while plain(name) in map(plain, self._tables.values()):
                 name += "_"
             self._tables[key] = name
         return self._tables[key]
@@ -253,7 +254,7 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     while "\n\n\n\n" in source:
         source = source.replace("\n\n\n\n", "\n\n\n")
     footprint = {"run": run_footprint, "pair": pair_footprint, "step": step_footprint}
-    return Module(source, limits, trained, obstacle, footprint, definitions.notes.lines())
+    return Module(settled(source), limits, trained, obstacle, footprint, definitions.notes.lines())
 
 
 def ntk_obstacle(recursion: Recursion) -> str | None:
@@ -309,20 +310,21 @@ def _run_source(recursion: Recursion, definitions, handed: Sequence[Key]):
     results = []
     for key in handed:
         access = writer.access[key]
-        name = names.table(key)
-        position = access.dims.index("n")
-        results.append(f"'{name}': {name}" if position == 0 else f"'{name}': jnp.moveaxis({name}, {position}, 0)")
+        results.append(_result(names.table(key), access.dims.index("n")))
     limits = {}
     for key in recursion.limits:
-        name = names.table(key)
-        limits[key.families[0]] = name
-        access = writer.access[key]
-        position = access.dims.index("n")
-        results.append(f"'{name}': {name}" if position == 0 else f"'{name}': jnp.moveaxis({name}, {position}, 0)")
+        limits[key.families[0]] = plain(names.table(key))
+        results.append(_result(names.table(key), writer.access[key].dims.index("n")))
     lines.append(f"    return {{{', '.join(dict.fromkeys(results))}}}")
     names.run_dims = {k: ("n", *(d for d in writer.access[k].dims if d != "n")) for k in handed}
     names.run_fixed = {k: writer.access[k].fixed for k in handed}
     return lines, names, limits, tuple(writer.footprint)
+
+
+def _result(name: str, position: int) -> str:
+    """An entry of what `run` returns: a table with the samples first."""
+    value = name if position == 0 else f"jnp.moveaxis({name}, {position}, 0)"
+    return f"{plain(name)!r}: {value}"
 
 
 def _unpack_inputs(program: Program, names: _Names, runs) -> list[str]:
@@ -400,7 +402,7 @@ def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_n
         dims = run_names.run_dims[key]
         for side in ("left", "right"):
             writer.access[key, side] = Access(f"{name}_{side}", dims, run_names.run_fixed[key])
-        unpack.append(f"    {name}_left, {name}_right = left[{name!r}], right[{name!r}]")
+        unpack.append(f"    {name}_left, {name}_right = left[{plain(name)!r}], right[{plain(name)!r}]")
     writer.write(schedule(tables, program.integers))
     lines = [
         "def pair(x1, x2, left, right, same, params, move):",

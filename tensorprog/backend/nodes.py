@@ -13,7 +13,6 @@ from tensorprog.backend.labelled import (
     aligned,
     bound_source,
     combined,
-    identifier,
     integer,
     neighbours,
     transposed,
@@ -21,6 +20,7 @@ from tensorprog.backend.labelled import (
 )
 from tensorprog.backend.passes import MERGED_AXES, WINDOWS
 from tensorprog.errors import ProgramError
+from tensorprog.naming import identifier
 from tensorprog.program.affine import (
     Affine,
     Bound,

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 import sympy
 
 from tensorprog.backend import passes
-from tensorprog.backend.labelled import Code, aligned, bound_source, identifier, integer, neighbours, transposed
+from tensorprog.backend.labelled import Code, aligned, bound_source, integer, neighbours, transposed
 from tensorprog.backend.nodes import NodeWriter
 from tensorprog.backend.schedule import Loop, Recursive, Schedule, Whole
 from tensorprog.errors import ProgramError
+from tensorprog.naming import identifier
 from tensorprog.program.affine import (
     Affine,
     Bound,

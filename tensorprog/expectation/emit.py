@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import keyword
-import re
 from collections.abc import Iterable, Sequence
 
 import sympy
 
 from tensorprog import functions
 from tensorprog.expectation.plan import Scalars, Side
+from tensorprog.naming import identifier
 
 
 def scalar_names(side: Side) -> dict[sympy.Symbol, str]:
     """A Python identifier for each scalar, distinct, and distinct from x."""
     names: dict[sympy.Symbol, str] = {}
     for symbol in side.scalars:
-        name = re.sub(r"\W", "_", symbol.name)
-        if not name.isidentifier() or keyword.iskeyword(name):
-            name = f"s_{name}"
-        while name in ("x", "jax", "jnp", "np", "lax") or name in names.values():
+        name = identifier(symbol.name)
+        while name in names.values():
             name += "_"
         names[symbol] = name
     return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import sympy
@@ -98,7 +99,7 @@ def _is_atom(code: str) -> bool:
     """Whether code can stand next to an operator: a name, a literal, or one closed bracket such as f(x) or a[i]."""
     if code.isidentifier() or code.replace(".", "", 1).isdigit():
         return True
-    head = len(code) - len(code.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_."))
+    head = re.match(r"[\w.]*", code).end()  # type: ignore[union-attr]
     depth = 0
     for i, character in enumerate(code[head:], head):
         depth += (character in "([") - (character in ")]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tensorprog.backend.module import Module, ntk_obstacle
 from tensorprog.expectation.source import HEADER, runtime_source
+from tensorprog.naming import settled
 from tensorprog.program.ir import Program
 from tensorprog.sampling.writer import NetworkWriter
 from tensorprog.theorem.recursion import Recursion
@@ -38,4 +39,4 @@ def build_sampled_module(recursion: Recursion, header: str = "") -> Module:
     while "\n\n\n\n" in source:
         source = source.replace("\n\n\n\n", "\n\n\n")
     limits = {key.families[0]: key.families[0] for key in recursion.limits}
-    return Module(source, limits, trained, obstacle, {})
+    return Module(settled(source), limits, trained, obstacle, {})

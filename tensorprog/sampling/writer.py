@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 import sympy
 
 from tensorprog import expectation, functions
-from tensorprog.backend.labelled import bound_source, identifier, integer
+from tensorprog.backend.labelled import bound_source, integer
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
+from tensorprog.naming import identifier
 from tensorprog.program.affine import Affine, Range, sizes_read_off
 from tensorprog.program.ir import Clause, Family, Program
 from tensorprog.program.laws import WIDTH, growth, nngp_scale
@@ -63,9 +64,8 @@ class NetworkWriter:
     # ------------------------------------------------------------ names
 
     def name(self, family: str) -> str:
-        """The variable of a family: one that no helper of the module has."""
-        result = identifier(family)
-        return result + "_" if result in _TAKEN else result
+        """The variable of a family, of a size or of a loop."""
+        return identifier(family)
 
     def index(self, s: str) -> str:
         return self.name(s)
@@ -339,8 +339,6 @@ class NetworkWriter:
         """Defines the function; its name, and the source of its vectors and of its scalars."""
         self.counts[stem] = self.counts.get(stem, 0) + 1
         function = f"fn_{self.name(stem)}" + (f"_{self.counts[stem]}" if self.counts[stem] > 1 else "")
-        while function in self.program.families:
-            function += "_"
         names: dict[sympy.Symbol, str] = {}
         vectors: list[str] = []
         scalars: list[str] = []
@@ -522,11 +520,3 @@ class NetworkWriter:
             assert isinstance(leaf.range.low, Affine)
             at = f", {integer(leaf.at - leaf.range.low, self.index)}"
         return f"reduce_{leaf.kind}(stack_scalars({body}){at})[..., 0]"
-
-
-_TAKEN = frozenset(
-    (
-        "path", "Path", "inputs", "params", "network", "laws_of", "sizes", "trained", "Stack", "ZERO_VECTOR", "spread",
-        "data_sum", "stack_scalars", "Vector", "Gaussian", "Survey", "Groups", "kernel", "sorted", "range", "members",
-    )
-)  # fmt: skip

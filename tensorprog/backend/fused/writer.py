@@ -22,7 +22,7 @@ import sympy
 
 from tensorprog import expectation, functions
 from tensorprog.backend.fused.chain import Chain, NotFused
-from tensorprog.backend.labelled import RESERVED, Code, combined, identifier, integer
+from tensorprog.backend.labelled import Code, combined, integer
 from tensorprog.backend.module import (
     _check_open,
     _Definitions,
@@ -36,6 +36,7 @@ from tensorprog.backend.module import (
 from tensorprog.backend.schedule import Loop, Whole, schedule
 from tensorprog.backend.trim import without_zero_borders
 from tensorprog.expectation.source import HEADER
+from tensorprog.naming import identifier, plain, settled
 from tensorprog.program.affine import Affine
 from tensorprog.program.ir import Program
 from tensorprog.theorem import recursion as ir
@@ -47,7 +48,6 @@ LEAST_STEPS = 4
 """Layers that are alike, from which on they become a loop."""
 MOST_TERMS = 256
 
-_LOCAL = ("grams", "sizes", "full", "zero", "carry", "position", "zip", "lax")
 _LOOP = "·"  # the symbol of a loop's index; no program has it
 
 
@@ -141,8 +141,7 @@ class _Writer:
         self.side_tables: dict[str, SideTable] = {}
         self.grams: list[GramTable] = []
         self.under_way: set[tuple[Key, tuple[int, ...]]] = set()
-        self.taken = {*RESERVED, *_LOCAL, *map(identifier, (*self.program.reals, *self.program.integers))}
-        self.taken |= {identifier(f) for f in self.program.features}
+        self.taken: set[str] = set()
         self.index = self.fresh("l")  # of the loop that is being written, as source
         tables = recursion.system("cross")
         self.loops: dict[Key, Loop] = {}
@@ -179,7 +178,7 @@ class _Writer:
         blocks += [f"{identifier(name)} = {value}" for name, value in self.program.integers.items()]
         blocks += ["", "", expectation.runtime_source(self.definitions.runtime), "", _runtime_file("windows"), "", ""]
         return FusedModule(
-            "\n".join([*blocks, *lines]) + "\n",
+            settled("\n".join([*blocks, *lines]) + "\n"),
             tuple(self.grams),
             tuple(self.side_tables.values()),
             tuple(self.program.features),
@@ -465,10 +464,11 @@ class _Writer:
             row = row * (high - low + 1) + (places[d] - low)
             sizes.append(high - low + 1)
         name = (self.names if is_input else self.run_names).table(key)
-        table = SideTable(name, key.families[0] if is_input else name, is_input, tuple(sizes))
-        self.side_tables.setdefault(name, table)
+        label = plain(name)
+        table = SideTable(label, key.families[0] if is_input else label, is_input, tuple(sizes))
+        self.side_tables.setdefault(label, table)
         here = integer(row, {_LOOP: self.index}.__getitem__)
-        text = f"{side}[{name!r}]({here})"
+        text = f"{side}[{label!r}]({here})"
         moving = not row.is_constant
         cache = self.rolled.sides if moving and self.rolled is not None else self.sides
         if text not in cache:
@@ -497,7 +497,7 @@ class _Writer:
                     if not low <= settled[d].constant <= high:
                         return Code("0.0")
                     at.append(settled[d].constant - low)
-            names.append(name if is_input else self.run_names.table(key))
+            names.append(name if is_input else plain(self.run_names.table(key)))
             inputs.append(is_input)
             places.append(tuple(at))
             features.append(dims.index("feature"))
