@@ -156,17 +156,22 @@ class FiniteNetwork:
 
     @property
     def readouts(self) -> tuple[str, ...]:
-        """The vectors v in the v.T @ x of the output."""
+        """The vectors v in the v.T @ x of the output, and the random scalars in it."""
         found: dict[str, None] = {}
         for clause in self.readout.clauses if self.readout is not None else ():
             for e in subexpressions(clause.value):
                 if isinstance(e, syntax.Transpose):
                     found[e.operand.name] = None
+                elif isinstance(e, syntax.Name | syntax.Index) and self._is_scalar(e.name):
+                    found[e.name] = None
         return tuple(found)
+
+    def _is_scalar(self, name: str) -> bool:
+        return name in self.program.families and self.program.families[name].role == "scalar"
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """The weights and vectors that are not fixed."""
+        """The weights, vectors and scalars that are not fixed."""
         return tuple(f.name for f in self.program.families.values() if f.law is not None and not f.fixed)
 
     def _at(self, sizes: tuple[tuple[str, int], ...], features: tuple[tuple[str, int], ...]) -> At:
@@ -184,7 +189,8 @@ class FiniteNetwork:
         families = at.plan.families
         given = {}
         for name, d in at.draws.items():
-            value = d.scaled(params[name]).reshape(-1, *d.shape[d.axes :])
+            dims = d.shape[d.axes :] or (1,)
+            value = d.scaled(params[name]).reshape(-1, *dims)
             given[name] = value if isinstance(self.program.families[name].type, Matrix) else value[:, None, :]
         for f in self.program.inputs:
             x = data[f.name]

@@ -13,14 +13,14 @@ import sympy
 from tensorprog.errors import ProgramError
 from tensorprog.finite.families import Families
 from tensorprog.program.ir import Family, Program
-from tensorprog.program.types import Matrix, Vector
+from tensorprog.program.types import Matrix, Process, Vector
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A declared family of weights or vectors at known widths.
+    """A declared family of weights, vectors or random scalars at known widths.
 
-    shape: (*axes, rows, columns) of a weight, (*axes, width) of a vector.
+    shape: (*axes, rows, columns) of a weight, (*axes, width) of a vector, (*axes) of a scalar.
     mean, variance, multiplier: of the members, arrays (*axes) in which axes that do not matter have length 1.
     """
 
@@ -39,7 +39,8 @@ class Draw:
 
     def sample(self, normal: Any) -> Any:
         """Members drawn from N(mean, variance), given draws from N(0, 1) in an array of `shape`, of NumPy or JAX."""
-        return self._spread(self.mean, normal.dtype) + self.deviation(normal.dtype) * normal
+        drawn = self._spread(self.mean, normal.dtype) + self.deviation(normal.dtype) * normal
+        return drawn.reshape(self.shape)  # one number is an array too
 
     def scaled(self, value: Any) -> Any:
         """Members times their multiplier, as they stand in the program."""
@@ -50,7 +51,7 @@ class Draw:
         return self._spread(np.sqrt(self.variance), dtype)
 
     def _spread(self, values: np.ndarray, dtype: Any) -> np.ndarray:
-        return values.reshape(*values.shape, *(1,) * (len(self.shape) - self.axes)).astype(dtype)
+        return values.reshape((*values.shape, *(1,) * (len(self.shape) - self.axes))).astype(dtype)
 
 
 def finite_widths(program: Program, width: int) -> dict[str, int]:
@@ -72,7 +73,7 @@ def draws(program: Program, families: Families, numbers: Mapping[str, float]) ->
     return {
         f.name: _draw(program, f, families, numbers)
         for f in program.families.values()
-        if f.role in ("weight", "vector")
+        if f.role in ("weight", "vector", "scalar")
     }
 
 
@@ -81,6 +82,8 @@ def _draw(program: Program, f: Family, families: Families, numbers: Mapping[str,
     axes = families.shape(f.name)
     if isinstance(f.type, Matrix):
         dims: tuple[int, ...] = (int(numbers[f.type.rows]), int(numbers[f.type.columns]))
+    elif isinstance(f.type, Process):
+        dims = ()
     else:
         assert isinstance(f.type, Vector)
         dims = (int(numbers[f.type.width]),)

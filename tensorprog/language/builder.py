@@ -14,6 +14,7 @@ from typing import Any
 from lark import Token, Transformer
 
 from tensorprog.errors import ProgramError, Span
+from tensorprog.language.laws import gaussian_instead
 from tensorprog.language.layout import token_span
 from tensorprog.language.syntax import (
     And,
@@ -119,8 +120,9 @@ class Builder(Transformer[Token, Piece]):
     def random(self, children: list[Child]) -> Piece:
         fixed = _is(children[0], "FIXED")
         kind = str(children[1 if fixed else 0])
-        variables, type_name, law = _pieces(children)
-        return _piece(children, Random(kind, fixed, variables.value, type_name.value, law.value, _span(children)))
+        variables, *typed, law = _pieces(children)
+        type_name = typed[0].value if typed else TypeName("C", span=variables.span)
+        return _piece(children, Random(kind, fixed, variables.value, type_name, law.value, _span(children)))
 
     def definition(self, children: list[Child]) -> Piece:
         parameters, body = _pieces(children)
@@ -156,10 +158,11 @@ class Builder(Transformer[Token, Piece]):
         law_span = _join(_place(name), _place(children[3]))
         entries: list[Argument] = _only_piece(arguments).value
         if str(name) != "N":
+            instead = gaussian_instead(str(name), [_expr(entry.piece) for entry in entries])
             raise ProgramError(
                 f"{str(name)!r} is no law; what stands behind '~' begins with N(mean, variance)",
                 _place(name),
-                hint="a factor stands behind the law: N(0, 1) * sqrt(s)" if factors else None,
+                hint=instead or ("a factor stands behind the law: N(0, 1) * sqrt(s)" if factors else None),
             )
         if len(entries) != 2 or any(entry.keyword is not None or entry.guarded for entry in entries):
             raise ProgramError("a law is N(mean, variance), with two numbers", law_span, hint="write N(0, 1)")

@@ -40,7 +40,8 @@ class Layout:
         newline: Token | None = None  # the NL before the next token, where one is due
         started = False
         before = ""
-        for token in stream:
+        tokens = _Ahead(stream)
+        for token in tokens:
             if token.type == "NL":
                 if not brackets:
                     newline = token
@@ -48,12 +49,15 @@ class Layout:
                         yield Token.new_borrow_pos("NL", "\n", token)
                 continue
             if not started or newline is not None:
-                before = ""
+                before = "NL"
                 yield from _change_block(token, newline, indents, started)
             started, newline = True, None
             _match_brackets(token, brackets)
             if token.type == "NAME" and token == "mod" and before in OPERANDS:
                 token = Token.new_borrow_pos("MOD", "mod", token)
+            elif token.type == "NAME" and token == "scalar" and before in ("NL", "FIXED"):
+                if tokens.next_type() == "NAME":
+                    token = Token.new_borrow_pos("SCALAR", "scalar", token)
             before = token.type
             yield token
         if brackets:
@@ -62,6 +66,24 @@ class Layout:
             )
         for _ in indents[1:]:
             yield Token("DEDENT", "") if newline is None else Token.new_borrow_pos("DEDENT", "", newline)
+
+
+class _Ahead:
+    """Tokens, of which the next can be looked at."""
+
+    def __init__(self, stream: Iterable[Token]):
+        self.stream = iter(stream)
+        self.waiting: list[Token] = []
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    def __next__(self) -> Token:
+        return self.waiting.pop() if self.waiting else next(self.stream)
+
+    def next_type(self) -> str:
+        self.waiting += [token for token in [next(self.stream, None)] if token is not None]
+        return self.waiting[-1].type if self.waiting else ""
 
 
 def _change_block(token: Token, newline: Token | None, indents: list[int], started: bool) -> Iterator[Token]:

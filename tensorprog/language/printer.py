@@ -118,7 +118,8 @@ def _halves(statement: Statement) -> tuple[str, str]:
             return f"input  {_variables(statement.variables)} : {_type(statement.type)}", ""
         case Random():
             word = f"fixed {statement.kind}" if statement.fixed else statement.kind
-            return f"{word} {_variables(statement.variables)} : {_type(statement.type)}", f"~ {_law(statement.law)}"
+            type_ = "" if statement.kind == "scalar" else f" : {_type(statement.type)}"
+            return f"{word} {_variables(statement.variables)}{type_}", f"~ {_law(statement.law)}"
         case Definition():
             parameters = _parameters(statement.parameters)
             return f"def {statement.name}({parameters}) := {print_expression(statement.body)}", ""

@@ -275,9 +275,9 @@ class Input:
 
 @dataclass(frozen=True)
 class Random:
-    """`weight W1, W2 : A(n, n) ~ law`, `vector b : G(n) ~ law`, either of them `fixed`."""
+    """`weight W1, W2 : A(n, n) ~ law`, `vector b : G(n) ~ law`, `scalar c ~ law` (of type C), any of them `fixed`."""
 
-    kind: str  # "weight" or "vector"
+    kind: str  # "weight", "vector" or "scalar"
     fixed: bool
     variables: tuple[Variable, ...]
     type: TypeName

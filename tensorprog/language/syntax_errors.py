@@ -14,7 +14,7 @@ KEYWORDS = (
     "program", "input", "weight", "vector", "fixed", "width", "def", "for", "by", "output",
     "if", "else", "and", "or", "not",
 )  # fmt: skip
-STATEMENT_KEYWORDS = ("input", "weight", "vector", "fixed", "width", "def", "for", "output")
+STATEMENT_KEYWORDS = ("input", "weight", "vector", "scalar", "fixed", "width", "def", "for", "output")
 
 _EXPRESSION = {"NAME", "NUMBER", "LPAR", "MINUS", "LESSTHAN"}
 _OPERATORS = {"PLUS", "MINUS", "STAR", "SLASH"}
@@ -33,6 +33,8 @@ _WORDS = {
     "FIXED": "'fixed'",
     "WEIGHT": "'weight'",
     "VECTOR": "'vector'",
+    "SCALAR": "'scalar'",
+    "MOD": "'mod'",
     "COLONEQ": "':='",
     "EQUAL": "'='",
     "TILDE": "'~' and the law",

@@ -305,6 +305,12 @@ def _declarations(statements, scope: Scope) -> _Declared:
                 if kind == "vector" and not (isinstance(t, Vector) and t.gaussian):
                     hint = "did you mean 'weight'?" if isinstance(t, Matrix) else None
                     raise ProgramError(f"a vector is Gaussian, G(n), not {t}", type_.span, hint=hint)
+                if kind == "scalar":
+                    if not isinstance(t, Scalar):
+                        raise ProgramError(
+                            f"a scalar is a C, not {t}", type_.span, hint="leave the type out: scalar c ~ N(0, 1)"
+                        )
+                    t = Process()
                 for v in variables:
                     _declare(v, t, kind, scope, declared)
                     with scope.binding(v.axes):
@@ -467,6 +473,12 @@ def _infer_types(statements, scope: Scope, declared: _Declared) -> None:
         t = readout_type(s.value, scope) if s.output else infer(s.value, scope)
         if s.output and isinstance(t, Constant):
             t = Scalar()
+        if isinstance(t, Process) and not s.output:
+            raise ProgramError(
+                "a random scalar stands in an output alone",
+                s.value.span,
+                hint="a bias within the network is a vector: declare vector b : G(n)",
+            )
         old = scope.types.get(s.name)
         annotated = None if s.annotation is None else _read_type(s.annotation, scope)
         if isinstance(old, Matrix) or isinstance(t, Matrix):

@@ -60,7 +60,7 @@ class Clause:
 class Family:
     """Vectors, matrices or scalars over an index set.
 
-    role: "input", "weight", "vector" (drawn at random), "assigned" or "output".
+    role: "input", "weight", "vector" and "scalar" (drawn at random), "assigned" or "output".
     ranges: the hull of the index set, an axis each, named by the declaration or the first assignment.
     transpose_of: the weight that a `Trsp` names again.
     stands_for: the weight whose transpose this fresh matrix stands for; both are one trained parameter.

@@ -14,7 +14,7 @@ from tensorprog.errors import ProgramError, Span
 from tensorprog.language import syntax
 from tensorprog.program.ir import Law
 from tensorprog.program.scope import Scope, at_point, finite, points, size_symbol, substituted
-from tensorprog.program.types import Matrix, Type
+from tensorprog.program.types import Matrix, Process, Type
 
 WIDTH = size_symbol("n")
 
@@ -173,13 +173,21 @@ def _check_scale(law: Law, t: Type, scope: Scope, written: syntax.Law, span: Spa
     if not isinstance(t, Matrix):
         if sign.is_negative:
             raise ProgramError("the variance is negative at large widths", written.variance.span)
+        scalar = isinstance(t, Process)
+        if scalar and law.mean != 0:
+            raise ProgramError(
+                "a random scalar has mean 0 here: the output is a Gaussian process of mean zero",
+                written.mean.span,
+                hint="take the mean from the targets of the regression",
+            )
         for what, e in (("variance", second), ("mean", law.multiplier * law.mean)):
             rate = _rate(e, scope, span)
             # One that vanishes with the width may be a readout, which a sum over n coordinates makes up for.
-            if rate.grows or rate.slow != 1:
+            if rate.grows or rate.slow != 1 or (scalar and not rate.finite):
                 verb = f"grows {rate}" if rate.grows else f"vanishes {rate}"
+                kind = "scalar" if scalar else "vector"
                 raise ProgramError(
-                    f"the {what} of this vector {verb} as the width goes to infinity: a vector's law is O(1)", span
+                    f"the {what} of this {kind} {verb} as the width goes to infinity: a {kind}'s law is O(1)", span
                 )
         return
     if law.mean != 0:

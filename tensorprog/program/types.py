@@ -55,7 +55,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Process:
-    """An output `v.T @ x / sqrt(n)`: a Gaussian process over the data."""
+    """An output `v.T @ x / sqrt(n)`: a Gaussian process over the data. Also a random scalar, which is added to it."""
 
     def __str__(self) -> str:
         return "a readout"

@@ -110,7 +110,22 @@ def matmul_type(left: Type | None, right: Type | None, le: syntax.Expr, re: synt
 
 
 def _a(t: Type) -> str:
-    return "a scalar C" if isinstance(t, Scalar) else str(t)
+    return "a scalar C" if isinstance(t, Scalar) else "a random scalar" if isinstance(t, Process) else str(t)
+
+
+def _described(t: Type | None) -> str:
+    return "something not yet known" if t is None else "data" if isinstance(t, Data) else _a(t)
+
+
+def _not_in_output(t: Type | None, e: syntax.Expr) -> ProgramError:
+    """The error of what is added to a readout and is neither a readout nor a random scalar."""
+    name = e.name if isinstance(e, syntax.Name | syntax.Index) else "b"
+    hint = f"a bias of the output is a random scalar: declare scalar {name} ~ N(0, 1)"
+    if isinstance(t, Constant | Scalar):
+        hint = "a number shifts the mean, not the covariance: add it to the predictions, or take it from the targets"
+    return ProgramError(
+        f"a readout is added to readouts and to random scalars, not to {_described(t)}", e.span, hint=hint
+    )
 
 
 def is_zero(e: syntax.Expr) -> bool:
@@ -162,6 +177,12 @@ def join(a: Type | None, b: Type | None, span: Span) -> Type | None:
             return Vector(n, False)
         case (Scalar(), Data()) | (Data(), Scalar()):
             return a if isinstance(a, Data) else b
+    if Process() in (a, b):
+        raise ProgramError(
+            f"a readout or a random scalar and {_a(b if isinstance(a, Process) else a)} do not go together",
+            span,
+            hint="a bias within the network is a vector: declare vector b : G(n)",
+        )
     raise ProgramError(f"{a} and {b} do not go together", span)
 
 
@@ -171,7 +192,7 @@ def coordinatewise(types: list[Type | None], span: Span) -> Type | None:
     unknown = False
     for t in types:
         if isinstance(t, Process):
-            raise ProgramError("a readout v.T @ x is an output: nothing is computed from it", span)
+            raise ProgramError("a readout v.T @ x and a random scalar are outputs: nothing is computed from them", span)
         if t is None:
             unknown = True
             continue
@@ -188,7 +209,12 @@ def _binary(op: str, left: syntax.Expr, right: syntax.Expr, span: Span, scope: S
             raise ProgramError("matrices are only multiplied with vectors: W @ x", span)
     if op in "+-":
         if isinstance(a, Process) != isinstance(b, Process) and not (is_zero(left) or is_zero(right)):
-            raise ProgramError("a readout is only added to other readouts", span)
+            t, other = (b, right) if isinstance(a, Process) else (a, left)
+            raise ProgramError(
+                f"a random scalar is added to readouts v.T @ x and to other random scalars, not to {_described(t)}",
+                other.span,
+                hint="a bias within the network is a vector: declare vector b : G(n)",
+            )
         total = join(a, b, span)
         for t, other in ((a, right), (b, left)):
             # A number added to a Gaussian vector makes an H: only G's and numbers times G's are Gaussian.
@@ -313,7 +339,7 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
             if isinstance(a, Process) or isinstance(b, Process):
                 for t, o in ((a, left), (b, right)):
                     if not isinstance(t, Process) and not is_zero(o):
-                        raise ProgramError("a readout is only added to other readouts", o.span)
+                        raise _not_in_output(t, o)
                 return Process()
             return infer(e, scope)
         case syntax.Binary(op, left, right) if op in "*/":

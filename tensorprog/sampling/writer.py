@@ -106,7 +106,7 @@ class NetworkWriter:
         widths = dict(self.program.widths)
         coefficient = self._readout_coefficient(f)
         law = f.law
-        if coefficient is not None:
+        if coefficient is not None and f.role != "scalar":
             # A readout: its sum over the coordinates, and how what divides it goes with n, belong to the law.
             assert isinstance(f.type, Vector)
             sums = size_symbol(f.type.width) * WIDTH ** (2 * growth(coefficient, widths).exponent)
@@ -307,7 +307,10 @@ class NetworkWriter:
 
     def _term(self, t: Term) -> str:
         coefficient = t.coefficient
-        if t.readout is not None:
+        if t.readout is not None and t.vector is None:
+            coefficient = growth(coefficient, dict(self.program.widths)).limit
+            vector = f"path.product({t.readout.name!r}, {self._tuple(t.readout.indices)}, path.combine([(1.0, None)]))"
+        elif t.readout is not None:
             assert t.vector is not None
             v = self.program.families[t.readout.name]
             assert isinstance(v.type, Vector)

@@ -41,7 +41,8 @@ class Reference:
 class Term:
     """coefficient · Π scalars · vector, summed over `sums` where `conditions` hold.
 
-    vector None: the vector of ones. readout: v in v.T @ vector. `scalars` are expressions of C's.
+    vector None: the vector of ones. readout: v in v.T @ vector, or where there is no vector a random scalar, which
+    stands for itself. `scalars` are expressions of C's.
     """
 
     coefficient: sympy.Expr
@@ -489,7 +490,7 @@ class CaseReader:
                     conditions = term.conditions + self.in_range(term.vector) + self.in_range(term.readout)
                     return [replace(term, conditions=conditions)]
                 vector, conditions = self._operand(e)
-                return [Term(sympy.Integer(1), (), vector, None, (), conditions)] if vector else []
+                return [self._one(vector, conditions)] if vector else []
             case syntax.Conditional(a, c, b):
                 result = []
                 for branch, condition in ((a, c), (b, syntax.Not(c))):
@@ -505,7 +506,12 @@ class CaseReader:
             return [self._times(Term(sympy.Integer(1), (), None, None, (), ()), e, False)]
         vector, conditions = self._operand(e)
         assert vector is not None
-        return [Term(sympy.Integer(1), (), vector, None, (), conditions)]
+        return [self._one(vector, conditions)]
+
+    def _one(self, r: Reference, conditions: tuple[Condition, ...]) -> Term:
+        """A vector, or a random scalar: a readout of the number 1."""
+        scalar = self.program.families[r.name].role == "scalar"
+        return Term(sympy.Integer(1), (), None if scalar else r, r if scalar else None, (), conditions)
 
     def _reduced(self, kind: str, binders, body, taken: list[str]) -> list[Term]:
         ranges: list[Range] = []

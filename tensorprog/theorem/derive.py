@@ -125,6 +125,8 @@ class Deriver(Sampling):
         }
         for name in readouts:
             v = self.program.families[name]
+            if v.role == "scalar":
+                continue
             if v.role != "vector":
                 raise ProgramError(
                     f"the readout '{name}' is not a declared vector, so the output is no Gaussian process", output.span
@@ -336,7 +338,7 @@ class Deriver(Sampling):
         total = []
         for s in left.terms:
             for t in right.terms:
-                if s.readout is None or t.readout is None or s.vector is None or t.vector is None:
+                if s.readout is None or t.readout is None:
                     raise ProgramError("an output is a readout v.T @ x / sqrt(n)", me.span)
                 if s.readout.name != t.readout.name:
                     continue
@@ -344,17 +346,20 @@ class Deriver(Sampling):
                 if not self._same_indices(s.readout.indices, t.readout.indices, ctx):
                     continue
                 v = self.program.families[s.readout.name]
-                inner = self.second(view, s.vector, t.vector, False, ctx)
-                assert isinstance(v.type, Vector)
-                rate = growth(s.coefficient * t.coefficient * size_symbol(v.type.width), dict(self.program.widths))
+                if s.vector is None or t.vector is None:  # a random scalar
+                    inner, coordinates = ONE, sympy.Integer(1)
+                else:
+                    inner, coordinates = self.second(view, s.vector, t.vector, False, ctx), _width(v)
+                rate = growth(s.coefficient * t.coefficient * coordinates, dict(self.program.widths))
                 law = self._law(v, view, tuple(i.substitute(ctx.solved) for i in s.readout.indices))
                 assert isinstance(law, ir.LawVariance)
-                law, rate = self._readout_law(v, law, s.coefficient * t.coefficient, rate)
+                if s.vector is not None:
+                    law, rate = self._readout_law(v, law, s.coefficient * t.coefficient, rate)
                 if rate.grows:
                     raise ProgramError(
                         f"the output grows {_root(rate)} with the width: it has no limit",
                         me.span if me.span.line else None,
-                        hint=f"divide it by sqrt({v.type.width})",
+                        hint=f"divide it by sqrt({_width(v)})" if s.vector is not None else None,
                     )
                 if not rate.finite:
                     raise ProgramError(
@@ -384,6 +389,12 @@ class Deriver(Sampling):
             law.name, law.parameter, both.limit, tangent.limit if tangent.finite else None, law.moves
         )
         return moved, replace(both, limit=sympy.Integer(1))
+
+
+def _width(v: Family) -> sympy.Expr:
+    """How many coordinates a readout sums over."""
+    assert isinstance(v.type, Vector)
+    return size_symbol(v.type.width)
 
 
 def whole(r: Reference) -> Term:

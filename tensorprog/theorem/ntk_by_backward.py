@@ -108,7 +108,7 @@ class _Second(Deriver):
             if isinstance(g.type, Process)
             for case in self.reader.cases(g.name)
             for t in case.body.terms
-            if t.readout is not None
+            if t.readout is not None and t.vector is not None
         )
         n = self.program.families[readout].type
         assert isinstance(f.type, Vector) and isinstance(n, Vector)
@@ -119,16 +119,18 @@ class _Second(Deriver):
         total = []
         for s in left.terms:
             for t in right.terms:
-                assert s.readout and t.readout and s.vector and t.vector
+                assert s.readout and t.readout
                 v = self.program.families[s.readout.name]
                 if s.readout.name != t.readout.name or v.fixed:
                     continue
                 ctx = Context(dict(ranges), {r.name: r for r in (*s.sums, *t.sums)}, [*s.conditions, *t.conditions])
                 if not self._same_indices(s.readout.indices, t.readout.indices, ctx):
                     continue
-                assert isinstance(v.type, Vector)
-                inner = self.second(view, s.vector, t.vector, False, ctx)
-                factor = s.coefficient * t.coefficient * size_symbol(v.type.width)
+                inner, factor = ir.ONE, s.coefficient * t.coefficient
+                if s.vector is not None and t.vector is not None:
+                    assert isinstance(v.type, Vector)
+                    inner = self.second(view, s.vector, t.vector, False, ctx)
+                    factor *= size_symbol(v.type.width)
                 rate = growth(factor * v.law.multiplier**2, dict(self.program.widths))  # type: ignore[union-attr]
                 if not rate.finite:
                     raise ProgramError("the NTK of the readout grows with the width", v.span)

@@ -1,5 +1,6 @@
-"""What had no way to be said: sizes and indices by division, indices that wrap around."""
+"""What had no way to be said: sizes and indices by division, indices that wrap around, a bias of the output."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -149,3 +150,100 @@ def test_mod_is_a_name_elsewhere(head, orthonormal):
     assert "h[mod mod P+1] - u[(mod-1) mod P+1]" in program.core()
     for size in (2, 3):
         np.testing.assert_allclose(program.kernel()(orthonormal(size)).nngp[0, 0], 2 * np.eye(size), atol=1e-12)
+
+
+BIASED = """program biased(P)
+input x[p = 1..P] : R(d)
+weight W : A(n, d) ~ N(0, 1) / sqrt(d)
+vector v : G(n) ~ N(0, 1)
+scalar c[p = 1..P] ~ N(0, 2) * 3
+scalar scalar, other ~ N(0, 1)
+fixed scalar e ~ N(0, 0.5)
+output y[p = 1..P] := v.T @ relu(W @ x[p]) / sqrt(n) + c[p] - scalar + 2 * e
+"""
+
+
+def test_a_bias_of_the_output():
+    program, plain = tp.parse(BIASED), tp.parse(BIASED.replace(" + c[p] - scalar + 2 * e", ""))
+    x = RNG.normal(size=(2, 3, 2))
+    found, without = program.kernel()(x), plain.kernel()(x)
+    np.testing.assert_allclose(found.nngp - without.nngp, np.broadcast_to(18 * np.eye(3) + 3, (2, 2, 3, 3)))
+    np.testing.assert_allclose(found.ntk - without.ntk, np.broadcast_to(9 * np.eye(3) + 1, (2, 2, 3, 3)))
+    slower = program.kernel()(x, x, "ntk", wrt=["W", "v"])
+    np.testing.assert_allclose(slower, without.ntk)
+    assert "1[p' = p] · 18" in str(program.derive("nngp"))
+    assert "mathbb{1}" in program.derive("nngp").latex() or "18" in program.derive("nngp").latex()
+    assert tp.parse(program.core()).core() == program.core()
+    assert "+ c[p] - scalar + 2 * e" in program.backward().core()
+
+
+def test_a_bias_of_the_output_in_finite_networks():
+    program = tp.parse(BIASED)
+    x = RNG.normal(size=(2, 3, 2))
+    init, apply = program.network(width=16)
+    params = init(jax.random.key(0), x)
+    assert params["c"].shape == (3,)
+    assert params["scalar"].shape == ()
+    moved = {**params, "c": params["c"] + 1, "scalar": params["scalar"] + 0.5}
+    np.testing.assert_allclose(apply(moved, x) - apply(params, x), np.full((2, 3), 2.5), rtol=1e-5)
+    report = tp.verify(program, x, widths=[256], seeds=4)
+    assert max(report.deviations["nngp"].max(), report.deviations["ntk"].max()) < 0.2
+
+
+def test_a_bias_of_the_output_where_the_kernel_is_sampled():
+    body = """program sampled()
+input x : R(d)
+weight W : A(n, d) ~ N(0, 1) / sqrt(d)
+weight M : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+scalar c ~ N(0, 3)
+h := M @ relu(W @ x)
+g := M @ tanh(h)
+output y := v.T @ (g * softplus(g + h * sin(g))) / sqrt(n)"""
+    x = RNG.normal(size=(2, 3))
+    program, plain = tp.parse(f"{body} + c\n"), tp.parse(f"{body}\n")
+    found, without = program.kernel(tol=0.1)(x), plain.kernel(tol=0.1)(x)
+    np.testing.assert_allclose(found.nngp - without.nngp, np.full((2, 2), 3), rtol=1e-5)
+    np.testing.assert_allclose(found.ntk - without.ntk, np.ones((2, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("statement", "says", "hint"),
+    [
+        ("output y := v.T @ h[1] / sqrt(n) + u[1]", "not to G", "declare scalar u ~ N"),
+        ("output y := v.T @ h[1] / sqrt(n) + 1", "not to a number", "predictions"),
+        ("output y := v.T @ (h[1] + c) / sqrt(n)", "not to G", "vector b"),
+        ("output y := tanh(c)", "outputs", None),
+        ("g := c", "in an output alone", "vector b"),
+        ("output y := v.T @ h[1] / sqrt(n) + sqrt(n) * c", "grows like sqrt", None),
+        ("output y := v.T @ h[1] / sqrt(n) + c / n", "vanishes like 1/n", None),
+        ("scalar e ~ N(1, 1)", "mean 0", "targets"),
+        ("scalar e ~ N(0, n)", "scalar grows like n", None),
+        ("scalar e : G(n) ~ N(0, 1)", "is a C", "leave the type out"),
+    ],
+)
+def test_what_a_bias_of_the_output_cannot_be(head, statement, says, hint):
+    text = f"scalar c ~ N(0, 1)\n{statement}\n"
+    with pytest.raises(tp.ProgramError, match=says) as found:
+        head(text).derive("nngp")
+    assert found.value.line
+    assert hint is None or hint in (found.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("law", "instead"),
+    [
+        ("U(-1, 1)", "N(0, 1/3)"),
+        ("Uniform(-a, a)", "N(0, a ** 2/3)"),
+        ("uniform(-sqrt(3), sqrt(3))", "N(0, 1)"),
+        ("U(0, 1)", "N(1/2, 1/12)"),
+        ("U(-0.5, 1)", "N(1/4, 3/16)"),
+        ("Laplace(0, 1/2)", "N(0, 1/2)"),
+        ("normal(0, 2)", "N(0, 4)"),
+        ("Cauchy(0, 1)", None),
+    ],
+)
+def test_laws_of_another_kind_are_refused_with_the_gaussian_of_the_same_variance(law, instead):
+    with pytest.raises(tp.ProgramError, match="is no law") as found:
+        tp.parse(f"program p(a = 1)\nweight W : A(n, n) ~ {law}\n")
+    assert found.value.hint is None if instead is None else f"{instead}" in found.value.hint
