@@ -21,6 +21,7 @@ from tensorprog.errors import did_you_mean
 from tensorprog.language import syntax
 from tensorprog.program.affine import Affine, Bound, Range, bound_symbols, evaluate_bound, map_bound
 from tensorprog.program.ir import Family, Program
+from tensorprog.program.laws import sizes_in_laws
 from tensorprog.program.sizes import check_sizes
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Data
@@ -59,6 +60,12 @@ def read_arguments(program: Program, x1: Any, x2: Any = None, dtype: Any = None)
         for d, size in first.features.items():
             if second.features[d] != size:
                 raise ValueError(f"x1 and x2 differ in {d}: {size} and {second.features[d]} features")
+        for name, family in sizes_in_laws(program).items():
+            if first.sizes[name] != second.sizes[name]:
+                raise ValueError(
+                    f"x1 and x2 differ in {name}: {first.sizes[name]} and {second.sizes[name]}, and the law of "
+                    f"'{family}' depends on {name}, while both runs share their parameters"
+                )
     for argument in (first, second):
         if argument is not None:
             check_sizes(program, argument.sizes)

@@ -23,6 +23,7 @@ from tensorprog.expectation.source import HEADER
 from tensorprog.naming import identifier, plain, settled
 from tensorprog.program.affine import Affine, Range, sizes_read_off
 from tensorprog.program.ir import Program
+from tensorprog.program.laws import sizes_in_laws
 from tensorprog.program.types import Data
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import substitute_range
@@ -403,6 +404,9 @@ def _pair_source(recursion: Recursion, definitions, handed: Sequence[Key], run_n
         for side in ("left", "right"):
             writer.access[key, side] = Access(f"{name}_{side}", dims, run_names.run_fixed[key])
         unpack.append(f"    {name}_left, {name}_right = left[{plain(name)!r}], right[{plain(name)!r}]")
+    for size, family in sizes_in_laws(program).items():
+        unpack.append(f"    if {names.size(size)} != {names.size(size + chr(39))}:")
+        unpack.append(f"        raise ValueError('x1 and x2 differ in {size}, on which the law of {family} depends')")
     writer.write(schedule(tables, program.integers))
     lines = [
         "def pair(x1, x2, left, right, same, params, move):",

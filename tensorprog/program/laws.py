@@ -12,7 +12,7 @@ import sympy
 
 from tensorprog.errors import ProgramError, Span
 from tensorprog.language import syntax
-from tensorprog.program.ir import Law
+from tensorprog.program.ir import Law, Program
 from tensorprog.program.scope import Scope, at_point, finite, points, size_symbol, substituted
 from tensorprog.program.types import Matrix, Process, Type
 
@@ -99,7 +99,7 @@ def _no_rate(e: sympy.Expr) -> ProgramError:
 def read_law(law: syntax.Law, t: Type, scope: Scope, span: Span) -> Law:
     """The law in sympy, checked to have a limit.
 
-    Raises ProgramError where it blows up or vanishes with the width, or depends on a size read off the data.
+    Raises ProgramError where it blows up or vanishes with the width.
     """
     mean, variance = scope.number(law.mean), scope.number(law.variance)
     multiplier = sympy.Integer(1)
@@ -109,20 +109,26 @@ def read_law(law: syntax.Law, t: Type, scope: Scope, span: Span) -> Law:
             raise ProgramError("division by zero", law.multiplier.span)
         multiplier = 1 / factor if law.divides else factor
     parts = [(mean, law.mean), (variance, law.variance), (multiplier, law.multiplier or law.variance)]
-    for e, at in parts:
-        for s in sorted(e.free_symbols, key=str):
-            p = scope.parameters.get(s.name)
-            if p is not None and p.kind == "size":
-                raise ProgramError(
-                    f"a law may not depend on '{s.name}', which is read off the data: both arguments of a kernel "
-                    "share their parameters",
-                    at.span,
-                )
     mean, variance, multiplier = (_settled(e, scope, at.span) for e, at in parts)
     _check_values(((mean, law.mean), (variance, law.variance), (multiplier, law.multiplier or law.variance)), scope)
     result = Law(mean, variance, multiplier)
     _check_scale(result, t, scope, law, law.span if law.span.line else span)
     return result
+
+
+def sizes_in_laws(program: Program) -> dict[str, str]:
+    """The sizes read off the data on which laws depend, each with a family that has such a law.
+
+    Both arguments of a kernel share their parameters, so that they must agree in these sizes.
+    """
+    found: dict[str, str] = {}
+    for f in program.families.values():
+        if f.law is not None:
+            symbols = f.law.mean.free_symbols | f.law.variance.free_symbols | f.law.multiplier.free_symbols
+            for name in program.open_sizes:
+                if size_symbol(name) in symbols:
+                    found.setdefault(name, f.name)
+    return found
 
 
 def _settled(e: sympy.Expr, scope: Scope, span: Span) -> sympy.Expr:

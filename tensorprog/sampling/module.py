@@ -34,7 +34,7 @@ def build_sampled_module(recursion: Recursion, header: str = "") -> Module:
     lines.append(f"NTK_OBSTACLE = {obstacle!r}")
     lines.append(f"HELD = {bool(writer.factors)}")
     lines += ["", "", runtime_source(needed), "", runtime_source(RUNTIME, "tensorprog.sampling.runtime")]
-    lines += [*rules, *writer.definitions, "", "", *laws, "", "", *network]
+    lines += [*rules, *writer.definitions, "", "", *laws, "", "", *writer.axis_sizes(), "", "", *network]
     source = "\n".join(lines) + "\n"
     while "\n\n\n\n" in source:
         source = source.replace("\n\n\n\n", "\n\n\n")

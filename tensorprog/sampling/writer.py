@@ -88,8 +88,9 @@ class NetworkWriter:
         ]
         for r in self.program.reals:
             lines.append(f"    {self.name(r)} = params[{r!r}]")
-        for d in self.program.features:
+        for d in (*self.program.features, *self.program.open_sizes):
             lines.append(f"    {self.name(d)} = sizes[{d!r}]")
+        lines += [f"    {self.name(name)} = {value}" for name, value in self.program.integers.items()]
         lines.append("    return {")
         for f in self.program.families.values():
             if f.law is None:
@@ -100,6 +101,18 @@ class NetworkWriter:
             rate = f"{tangent} * ({parameter!r} in trained)" if tangent not in ("0", "0.0") and not f.fixed else "0.0"
             lines.append(f"        {f.name!r}: {arguments}: ({scale}, {rate}, {mean}),")
         return [*lines, "    }"]
+
+    def axis_sizes(self) -> list[str]:
+        p = self.program
+        read = [f"    {self.name(f.name)} = x[{f.name!r}]" for f in p.inputs]
+        items = ", ".join(f"{s!r}: {self.name(s)}" for s in p.open_sizes)
+        return [
+            "def axis_sizes(x):",
+            '    """The sizes that the axes of the inputs give."""',
+            *(read if items else []),
+            *(f"    {line}" for line in (self.sizes() if items else [])),
+            f"    return {{{items}}}",
+        ]
 
     def _law(self, f: Family) -> tuple[str, str, str]:
         assert f.law is not None

@@ -247,3 +247,36 @@ def test_laws_of_another_kind_are_refused_with_the_gaussian_of_the_same_variance
     with pytest.raises(tp.ProgramError, match="is no law") as found:
         tp.parse(f"program p(a = 1)\nweight W : A(n, n) ~ {law}\n")
     assert found.value.hint is None if instead is None else f"{instead}" in found.value.hint
+
+
+OVER_AN_AXIS = """program over_an_axis(P)
+input x[p = 1..P] : R(d)
+weight W : A(n, d) ~ N(0, 1) / sqrt(d)
+weight L[p = 1..P] : A(n, n) ~ N(0, 1) / sqrt(P * n)
+vector v : G(n) ~ N(0, 1)
+h := sum[p = 1..P](L[p] @ relu(W @ x[p]))
+output y := v.T @ {readout} / sqrt(n)
+"""
+
+
+@pytest.mark.parametrize("readout", ["tanh(h)", "(h * tanh(h) * sin(h) * softplus(h))"])
+def test_laws_may_depend_on_sizes_that_both_runs_share(readout):
+    program = tp.parse(OVER_AN_AXIS.format(readout=readout))
+    x = RNG.normal(size=(2, 3, 2))
+    found, right = program.kernel()(x), tp.parse(OVER_AN_AXIS.format(readout=readout), P=3).kernel()(x)
+    np.testing.assert_allclose(found.nngp, right.nngp, rtol=1e-6)
+    np.testing.assert_allclose(found.ntk, right.ntk, rtol=1e-6)
+    with pytest.raises(ValueError, match="x1 and x2 differ in P: 3 and 2, and the law of 'L' depends on P"):
+        program.kernel()(x, x[:, :2])
+
+
+def test_laws_over_an_axis_in_what_is_emitted_and_at_a_width():
+    program = tp.parse(OVER_AN_AXIS.format(readout="relu(h)"))
+    x = RNG.normal(size=(2, 3, 2))
+    namespace = {}
+    exec(program.kernel().backend.module.source, namespace)
+    np.testing.assert_allclose(namespace["kernel"](x, get="nngp"), program.kernel()(x, get="nngp"), rtol=1e-6)
+    with pytest.raises(ValueError, match="differ in P"):
+        namespace["kernel"](x, x[:, :2])
+    report = tp.verify(program, x, widths=[256], seeds=2)
+    assert report.deviations["nngp"].max() < 0.3

@@ -133,12 +133,6 @@ def test_laws_that_are_accepted(declaration):
         ("weight Q : A(n, n) ~ N(0, 1 / n) * 10**10**10", "this power is beyond what floating point holds", 36),
         ("width m = (a - 1) * n", "the width m is 0 * n: a width is a positive multiple of another", 11),
         ("width m = n**2", "a width is a positive multiple of another: width m = 2 * n", 11),
-        (
-            "vector Q[t = 1..T] : G(n) ~ N(0, 1) / sqrt(T)",
-            "a law may not depend on 'T', which is read off the data: both arguments of a kernel share their "
-            "parameters",
-            39,
-        ),
     ],
 )
 def test_laws_without(declaration, message, column):

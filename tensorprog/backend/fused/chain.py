@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorprog.program.affine import Affine, Range, evaluate_bound
+from tensorprog.program.laws import sizes_in_laws
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key, Recursion, Table
 
@@ -44,6 +45,8 @@ class Chain:
             raise NotFused("there is no output with a kernel")
         if recursion.sampled:
             raise NotFused("some expectations are sampled")
+        if sizes_in_laws(recursion.program):
+            raise NotFused("a law depends on a size that the data give")
         self.known = dict(known)
         self.tables: dict[Key, Table] = {t.key: t for t in recursion.system("cross")}
         self.output = recursion.output

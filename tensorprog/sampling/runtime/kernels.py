@@ -23,7 +23,7 @@ def batch_shape(x):
 
 
 def sizes_of(x):
-    return {size: x[name].shape[-1] for name, size in FEATURES.items()}
+    return {**{size: x[name].shape[-1] for name, size in FEATURES.items()}, **axis_sizes(x)}
 
 
 def without_computing(run, shapes):
