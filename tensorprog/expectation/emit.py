@@ -28,7 +28,35 @@ def function_source(name: str, side: Side) -> str:
     code = functions.jax_code(side.expr, {side.variable: "x", **scalars})
     if side.variable not in side.expr.free_symbols:
         code = f"jnp.full_like(x, {code})" if not side.scalars else f"{code} + jnp.zeros_like(x)"
-    return f"def {name}({', '.join(['x', *scalars.values()])}):\n    return {code}\n"
+    lines = []
+    for hole in functions.facts(side.expr, side.variable).holes:
+        place = functions.jax_code(hole, scalars)
+        series = None if side.scalars else _series(side, hole)
+        if series is None:
+            lines.append(f"x = jnp.where(x == {place}, {place} + 1e-3, x)")
+            continue
+        reach, polynomial = series
+        lines += [
+            f"t = x - ({place})",
+            f"near = jnp.abs(t) < {reach!r}",
+            f"x = jnp.where(near, {place} + {reach!r}, x)",
+        ]
+        code = f"jnp.where(near, {polynomial}, {code})"
+    body = "\n    ".join([*lines, f"return {code}"])
+    return f"def {name}({', '.join(['x', *scalars.values()])}):\n    {body}\n"
+
+
+def _series(side: Side, hole: sympy.Expr) -> tuple[float, str] | None:
+    """A polynomial in t = x - hole for where the formula is 0/0, and has few digits nearby; and how far it serves."""
+    for halvings in range(1, 12):
+        reach = 0.5**halvings
+        found = functions.polynomial(side.expr, side.variable, hole, reach, 1e-18)
+        if found is not None:
+            code = repr(found[-1])
+            for coefficient in found[-2::-1]:
+                code = f"{coefficient!r} + t * ({code})"
+            return reach, code
+    return None
 
 
 def kinks_source(name: str, side: Side, places: Sequence[sympy.Expr]) -> str:

@@ -10,6 +10,7 @@ from tensorprog.functions import library as _library
 from tensorprog.functions.analysis import Facts, definition, facts, numeric, real
 from tensorprog.functions.jax_source import jax_code
 from tensorprog.functions.latex_source import latex
+from tensorprog.functions.places import polynomial
 from tensorprog.functions.registry import Function, lookup, names
 from tensorprog.functions.text_source import text
 
@@ -26,6 +27,7 @@ __all__ = [
     "lookup",
     "names",
     "numeric",
+    "polynomial",
     "real",
     "text",
 ]

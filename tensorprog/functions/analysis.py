@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import sympy
 
+from tensorprog.functions.places import look
 from tensorprog.functions.registry import by_head, head, heads
+from tensorprog.functions.roots import roots
+from tensorprog.functions.stable import stable
 
 SMOOTH = 99
 """`Facts.continuity` of a function without kinks."""
@@ -20,7 +24,7 @@ class Facts:
     """What quadrature and the theorems need to know of a function of one variable."""
 
     kinks: tuple[sympy.Expr, ...]
-    """Where the function is continuous and some derivative jumps or is singular."""
+    """Where the function is continuous, or unbounded, and some derivative jumps or is singular."""
     jumps: tuple[sympy.Expr, ...]
     """Where the function itself jumps."""
     growth: str
@@ -29,6 +33,20 @@ class Facts:
     """-1 with a jump, 0 where the first derivative jumps, 1 where the second does, ...; SMOOTH without kinks."""
     located: bool = True
     """False where kinks exist whose places could not be found (they depend on parameters in a nonlinear way)."""
+    edges: tuple[sympy.Expr, ...] = ()
+    """Beyond which the function is not real: 0 for sqrt and log. They are no jumps: what is there is never asked."""
+    holes: tuple[sympy.Expr, ...] = ()
+    """Where the function is analytic, though its formula is 0/0: 0 for sin(x)/x."""
+    infinite: tuple[sympy.Expr, ...] = ()
+    """Where it grows so that its square has no finite mean: 0 for 1/x."""
+    steep: tuple[sympy.Expr, ...] = ()
+    """Where its derivative does: 0 for sqrt(abs(x)) and log(abs(x))."""
+    singular: tuple[sympy.Expr, ...] = ()
+    """Where it or its first derivative is unbounded: 0 for abs(x)**0.75 and log(abs(x)), besides the above."""
+    reach: float | None = None
+    """Kinks and jumps up to this distance from zero are listed, where there are infinitely many."""
+    period: sympy.Expr | None = None
+    """By which the places of kinks and jumps repeat, where they do."""
 
     @property
     def smooth(self) -> bool:
@@ -79,31 +97,53 @@ def numeric(expr: sympy.Expr, symbols: Sequence[sympy.Symbol]) -> Callable:
     return call
 
 
+@cache
 def facts(expr: sympy.Expr, symbol: sympy.Symbol) -> Facts:
     """Kinks, jumps and growth of an expression as a function of one symbol; other symbols are parameters.
 
-    Where a kinked function's argument is affine in the symbol, the place is exact and may contain parameters.
-    Otherwise roots are searched as sign changes on 8001 points, dense at 0 and reaching to ±1000; what is then not
-    found has `located` False if the argument contains parameters, and is taken not to exist if it does not.
+    Where a kinked function's argument is affine in the symbol, the place is exact and may contain parameters; see
+    `roots` for the others. What the expression does there is looked at (`places`); parameters get test values.
     """
-    expr = sympy.sympify(expr)
-    places: list[sympy.Expr] = []
-    located = True
-    for argument, value in _singular(expr, symbol):
-        found = _solve(argument, value, symbol)
-        located &= found is not None
-        places += found or ()
-    places = sorted(
-        set(places), key=lambda place: (not place.is_number, float(place) if place.is_number else str(place))
-    )
-    levels = {place: _continuity(expr, symbol, place) for place in places}
+    expr = stable(real(expr))
+    places: set[sympy.Expr] = set()
+    located, reach, period = True, None, None
+    for argument, value in dict.fromkeys(_singular(expr, symbol)):
+        found = roots(argument - value, symbol, numeric)
+        located &= found.located
+        places.update(found.places)
+        if found.reach is not None:
+            reach = found.reach if reach is None else min(reach, found.reach)
+            period = found.period
+    if reach is not None:
+        places = {place for place in places if not place.is_number or abs(float(place)) <= reach}
+    ordered = sorted(places, key=lambda place: (not place.is_number, float(place) if place.is_number else str(place)))
+    test = {s: sympy.Float(0.37 + 0.21 * i) for i, s in enumerate(sorted(expr.free_symbols - {symbol}, key=str))}
+    known = {
+        place: look(expr.xreplace(test), symbol, place.xreplace(test), exact=place.is_Rational) for place in ordered
+    }
+    bounded = {place: p for place, p in known.items() if not p.edge and p.level is not None}
+    jumps = tuple(place for place, p in bounded.items() if p.level == -1 and not p.exponents[0])
+    levels = [p.level if place in jumps else max(p.level or 0, 0) for place, p in bounded.items()]
     return Facts(
-        kinks=tuple(place for place in places if 0 <= levels[place] < SMOOTH),
-        jumps=tuple(place for place in places if levels[place] == -1),
+        kinks=tuple(place for place in bounded if place not in jumps),
+        jumps=jumps,
         growth=_growth_name(_growth(expr, symbol)),
-        continuity=min(levels.values(), default=SMOOTH) if located else 0,
+        continuity=min(levels, default=SMOOTH) if located else 0,
         located=located,
+        edges=tuple(place for place, p in known.items() if p.edge),
+        holes=tuple(place for place, p in known.items() if p.level is None and _is_hole(expr, symbol, place)),
+        infinite=tuple(place for place, p in bounded.items() if p.infinite),
+        steep=tuple(place for place, p in bounded.items() if p.steep),
+        singular=tuple(place for place, p in bounded.items() if any(p.exponents)),
+        reach=reach,
+        period=period,
     )
+
+
+def _is_hole(expr, symbol, place) -> bool:
+    if expr.free_symbols != {symbol}:
+        return True
+    return not np.isfinite(numeric(expr, [symbol])(np.float64(place)))
 
 
 def _singular(expr, symbol):
@@ -119,60 +159,6 @@ def _singular(expr, symbol):
             yield from ((part.args[0], value) for value in function.kinks + function.jumps)
         elif part.is_Pow and symbol in part.base.free_symbols and not (part.exp.is_Integer and part.exp >= 0):
             yield part.base, sympy.Integer(0)
-
-
-def _solve(argument, value, symbol) -> list[sympy.Expr] | None:
-    difference = sympy.expand(argument - value)
-    if symbol not in difference.free_symbols:
-        return []
-    if difference.is_polynomial(symbol) and sympy.degree(difference, symbol) == 1:
-        slope, offset = sympy.Poly(difference, symbol).all_coeffs()
-        return [sympy.simplify(-offset / slope)]
-    if difference.free_symbols != {symbol}:
-        return None
-    function = numeric(difference, [symbol])
-    grid = np.sinh(np.linspace(-7.6, 7.6, 8001))
-    grid[4000] = 0.0
-    values = np.asarray(function(grid), float)
-    roots = [grid[i] for i in np.flatnonzero(values == 0)]
-    if len(roots) > 100:  # zero on a whole stretch, as relu(relu(x)): the places are the inner function's
-        roots = [grid[i] for i in np.flatnonzero(np.diff((values == 0).astype(int)))]
-        roots = [0.0 if abs(root) < 0.01 else root for root in roots]
-    for i in np.flatnonzero(np.sign(values[:-1]) * np.sign(values[1:]) < 0):
-        roots.append(_bisect(function, grid[i], grid[i + 1]))
-    return [sympy.Integer(int(r)) if r == int(r) else sympy.Float(r) for r in roots]
-
-
-def _bisect(function, low, high) -> float:
-    rising = function(np.float64(high)) > 0
-    for _ in range(200):
-        middle = 0.5 * (low + high)
-        if middle in (low, high):
-            break
-        low, high = (low, middle) if (function(np.float64(middle)) > 0) == rising else (middle, high)
-    return float(middle)
-
-
-def _continuity(expr, symbol, place) -> int:
-    """How many derivatives pass continuously through a place, minus one counted from jumps; parameters get test
-    values.
-    """
-    parameters = sorted(expr.free_symbols - {symbol}, key=str)
-    test = {s: sympy.Float(0.37 + 0.21 * i) for i, s in enumerate(parameters)}
-    at = float(place.subs(test))
-    step = 1e-7 * max(1.0, abs(at))
-    derivative = expr.subs(test)
-    for order in range(4):
-        function = numeric(derivative, [symbol])
-        left, right = (np.asarray(function(np.array([at + s * step, at + 2 * s * step])), float) for s in (-1, 1))
-        with np.errstate(all="ignore"):
-            slope = max(abs(left[1] - left[0]), abs(right[1] - right[0]))
-            gap = abs(right[0] - left[0])
-        # Through a smooth point the gap is two steps of the function's own slope.
-        if not gap <= 4 * slope + 1e-6 * (1 + abs(left[0])):
-            return order - 1
-        derivative = derivative.diff(symbol)
-    return 3
 
 
 # Growth: (level, degree); level 0 is polynomial of that degree, 1 is exp(O(|x|)), 2 is beyond.

@@ -11,6 +11,7 @@ from sympy.printing.str import StrPrinter
 
 from tensorprog.functions.decimals import rounded
 from tensorprog.functions.registry import by_head
+from tensorprog.functions.stable import stable
 
 
 class _JaxPrinter(StrPrinter):
@@ -92,7 +93,7 @@ def jax_code(expr: sympy.Expr, names: Mapping[sympy.Symbol, str]) -> str:
     float32. Raises ValueError for a function that has no JAX source, and for a number that no float holds.
     """
     codes = {symbol: code if _is_atom(code) else f"({code})" for symbol, code in names.items()}
-    return _JaxPrinter(codes).doprint(rounded(sympy.sympify(expr)))
+    return _JaxPrinter(codes).doprint(rounded(stable(sympy.sympify(expr))))
 
 
 def _is_atom(code: str) -> bool:

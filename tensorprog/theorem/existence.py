@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import sympy
 
+from tensorprog import functions
 from tensorprog.errors import ProgramError, Span
 from tensorprog.functions import facts, text
 from tensorprog.program.affine import evaluate_bound, map_bound
@@ -27,9 +28,15 @@ MOST_SINGULAR = 2  # a batch that varies in so many directions and is normalized
 
 
 def check_nngp(recursion: ir.Recursion) -> None:
-    """Raises ProgramError where a function grows faster than the Master Theorem allows, exp(O(|x|^(2 - ε)))."""
+    """Raises ProgramError where a function grows faster than the Master Theorem allows, exp(O(|x|^(2 - ε))), is not
+    real somewhere, or has a pole.
+    """
     program = _program(recursion)
     for table in recursion.tables.values():
+        for f, z, squared in _of_gaussians(table):
+            if (problem := _undefined(f, z, squared)) is not None:
+                place = _place(program, program.families[table.key.families[0]])
+                raise ProgramError(problem[0], place, hint=problem[1]).located(program.source, program.filename)
         for f, symbols in _functions(table):
             for z in symbols:
                 if facts(f, z).growth == "beyond":
@@ -152,6 +159,36 @@ def _functions(table: ir.Table) -> Iterator[tuple[sympy.Expr, Sequence[sympy.Sym
                     yield node.g, node.ws
                 case ir.Sampled():
                     yield from node.functions
+
+
+def _of_gaussians(table: ir.Table) -> Iterator[tuple[sympy.Expr, sympy.Symbol, bool]]:
+    """The functions of Gaussians of mean zero in a table, each with a variable, and whether its square is asked for."""
+    for clause in table.clauses:
+        for node in ir.walk(clause.value):
+            match node:
+                case ir.SingleExpectation(mu=None):
+                    yield node.f, node.z, False
+                case ir.PairExpectation():
+                    if node.mu is None:
+                        yield node.f, node.z, True
+                    if node.nu is None:
+                        yield node.g, node.w, True
+
+
+def _undefined(f: sympy.Expr, z: sympy.Symbol, squared: bool) -> tuple[str, str] | None:
+    """What is wrong with a function of a Gaussian, and the mend."""
+    known, name = facts(f, z), text(f.xreplace({z: sympy.Symbol("z", real=True)}))
+    if known.edges:
+        return (
+            f"{name} is not a real number on one side of z = {text(known.edges[0])}, and a Gaussian takes all values",
+            "take abs(x) or relu(x) in place of x",
+        )
+    if known.infinite and (squared or facts(sympy.sqrt(functions.lookup("abs").symbolic(f)), z).infinite):
+        return (
+            f"{name} grows so fast at z = {text(known.infinite[0])} that its moments are infinite",
+            "keep away from the pole: 1 / (abs(x) + 0.1), say",
+        )
+    return None
 
 
 def _program(recursion: ir.Recursion) -> Program:

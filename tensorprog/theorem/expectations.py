@@ -156,6 +156,14 @@ class Expectations(Rules):
     def _scalars_of(self, f: Pointwise, side: str | None):
         return tuple((s, self._scalar_plain(form, side)) for s, form in f.scalars if s in f.expression.free_symbols)
 
+    def _numbers_in(self, f: Pointwise, side: str | None) -> Pointwise:
+        """The function with the C's put in that are numbers, such as the mean 0 of a G: closed forms are told so."""
+        known = {s: node.value for s, node in self._scalars_of(f, side) if isinstance(node, ir.Constant)}
+        expression = f.expression.xreplace(known)
+        if not known or expression.has(sympy.zoo, sympy.nan, sympy.oo):
+            return f
+        return replace(f, expression=expression)
+
     def _moment(self, body: Pointwise, ranges: dict[str, Range], case: Case) -> Node:
         """A C: (1/n) Σ of a coordinatewise expression, or arithmetic on C's."""
         if not body.vectors and not body.reductions:
@@ -186,7 +194,7 @@ class Expectations(Rules):
 
     def _expectation(self, f: Pointwise, view: View, ranges, case: Case) -> Node:
         """E f(Z^x, …) in one run."""
-        f = self._flatten(f, view.left, ranges)
+        f = self._numbers_in(self._flatten(f, view.left, ranges), view.left)
         vectors = [(s, r) for s, r in f.vectors if s in f.expression.free_symbols]
         scalars = self._scalars_of(f, view.left)
         if not vectors:
@@ -199,7 +207,8 @@ class Expectations(Rules):
 
     def _pointwise_pair(self, view: View, f: Pointwise, g: Pointwise, ranges, me: Reference, other: Reference) -> Node:
         """E f(Z) g(Z')."""
-        f, g = self._flatten(f, view.left, ranges), self._flatten(g, view.right, ranges)
+        f = self._numbers_in(self._flatten(f, view.left, ranges), view.left)
+        g = self._numbers_in(self._flatten(g, view.right, ranges), view.right)
         lefts = [(s, r) for s, r in f.vectors if s in f.expression.free_symbols]
         rights = [(s, r) for s, r in g.vectors if s in g.expression.free_symbols]
         if len(lefts) + len(rights) > MAX_GAUSSIANS:

@@ -177,9 +177,17 @@ class _Maker:
         return add(*total)
 
     def _no_jumps(self, e: sympy.Expr, s: sympy.Symbol) -> None:
-        if functions.facts(e, s).jumps:
-            z = sympy.Symbol("z", real=True)
-            shown = functions.text(e.xreplace({s: z}))
+        known = functions.facts(e, s)
+        z = sympy.Symbol("z", real=True)
+        shown = functions.text(e.xreplace({s: z}))
+        if known.steep:
+            raise ProgramError(
+                f"the derivative of {shown} grows so fast at {z} = {functions.text(known.steep[0])} that its square "
+                "has no finite mean: the NTK is infinite",
+                program_of(self.recursion).text.span,
+                hint="ask for the NNGP alone, or take a function that is less steep there, such as sqrt(abs(x) + 0.1)",
+            )
+        if known.jumps:
             raise ProgramError(
                 f"{shown} jumps: finite networks have no gradient through it, so there is no NTK",
                 program_of(self.recursion).text.span,

@@ -1,5 +1,7 @@
 """What the compiler knows of functions: numbers, jumps that are none, singular points, kinks without end."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,68 @@ def test_a_function_of_the_output_is_refused_with_the_mend(one, output):
     with pytest.raises(tp.ProgramError, match="computed from the output") as error:
         tp.parse(text)
     assert "likelihood" in error.value.hint and error.value.line
+
+
+def moments(f, slope, cuts=(), points=400):
+    """E f² and E f² + E f'² at variance 1, by Gauss-Legendre panels that are cut at `cuts`."""
+    x, w = np.polynomial.legendre.leggauss(points)
+    edges = np.unique([-12.0, *cuts, 12.0])
+    total = np.zeros(2)
+    for a, b in itertools.pairwise(edges):
+        z = (a + b) / 2 + (b - a) / 2 * x
+        density = w * (b - a) / 2 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+        total += [density @ f(z) ** 2, density @ (f(z) ** 2 + slope(z) ** 2)]
+    return total
+
+
+@pytest.mark.parametrize(
+    ("function", "f", "slope"),
+    [
+        ("log(sigmoid(x))", lambda z: -np.logaddexp(0, -z), lambda z: 1 / (1 + np.exp(z))),
+        ("log(1 + exp(5 * x)) / 5", lambda z: np.logaddexp(0, 5 * z) / 5, lambda z: 1 / (1 + np.exp(-5 * z))),
+        ("sin(x) / x", lambda z: np.sinc(z / np.pi), lambda z: np.cos(z) / z - np.sin(z) / z**2),
+        (
+            "(1 - cos(x)) / x**2",
+            lambda z: (1 - np.cos(z)) / z**2,
+            lambda z: np.sin(z) / z**2 - 2 * (1 - np.cos(z)) / z**3,
+        ),
+    ],
+)
+def test_no_jumps_where_there_are_none(one, function, f, slope):
+    np.testing.assert_allclose(kernels(one(function)), moments(f, slope), rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("function", "get", "message"),
+    [
+        ("sqrt(abs(x))", "ntk", "the NTK is infinite"),
+        ("log(abs(x))", "ntk", "the NTK is infinite"),
+        ("log(x)", "nngp", "not a real number"),
+        ("(x - 1)**(1/3)", "nngp", "not a real number"),
+        ("1 / x", "nngp", "its moments are infinite"),
+        ("1 / sqrt(abs(x))", "nngp", "its moments are infinite"),
+        ("x * sign(x - 1)", "ntk", "jumps"),
+    ],
+)
+def test_what_does_not_exist_is_refused(one, function, get, message):
+    with pytest.raises(tp.ProgramError, match=message) as error:
+        kernels(one(function), get=(get,))
+    assert error.value.hint
+
+
+def test_functions_of_sums_of_squares_do_not_jump(text):
+    for name in ("bn_conv", "grn"):
+        assert tp.parse(text(name)).ntk_error is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "shape"), [("grn", (2, 2, 3)), ("bn_conv", (1, 2, 2, 3))])
+def test_functions_of_sums_of_squares_against_finite_networks(text, name, shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    report = tp.verify(tp.parse(text(name)), x, widths=[128, 512, 2048], seeds=6)
+    assert all(-0.7 < report.slopes[g] < -0.3 for g in ("nngp", "ntk"))
+
+
+def test_a_centred_vector(one):
+    program = str(one("relu(x)")).replace("output y := v.T @ f(W @ x)", "h := W @ x\noutput y := v.T @ f(h - <h> / n)")
+    np.testing.assert_allclose(kernels(tp.parse(program)), [0.5, 1.0], rtol=1e-12)

@@ -17,6 +17,9 @@ class Absolute(RealFunction):
         if x.could_extract_minus_sign():
             return cls(-x)
 
+    def _eval_is_nonnegative(self):
+        return True
+
     def fdiff(self, argindex=1):
         return Sign(self.args[0])
 

@@ -15,12 +15,18 @@ class NormalCdf(RealFunction):
         if x.is_zero:
             return sympy.Rational(1, 2)
 
+    def _eval_is_positive(self):
+        return True
+
     def fdiff(self, argindex=1):
         return NormalPdf(self.args[0])
 
 
 class NormalPdf(RealFunction):
     """Density of N(0, 1)."""
+
+    def _eval_is_positive(self):
+        return True
 
     def fdiff(self, argindex=1):
         return -self.args[0] * NormalPdf(self.args[0])

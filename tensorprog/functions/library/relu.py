@@ -16,6 +16,9 @@ class Relu(RealFunction):
         if x.is_number and x.is_real:
             return x if x.is_positive else sympy.Integer(0)
 
+    def _eval_is_nonnegative(self):
+        return True
+
     def fdiff(self, argindex=1):
         return Step(self.args[0])
 

@@ -15,6 +15,9 @@ class Sigmoid(RealFunction):
         if x.is_zero:
             return sympy.Rational(1, 2)
 
+    def _eval_is_positive(self):
+        return True
+
     def fdiff(self, argindex=1):
         # Not s(1 - s): this form keeps its digits on both sides.
         x = self.args[0]
@@ -36,6 +39,9 @@ class Silu(RealFunction):
 
 class Softplus(RealFunction):
     """log(1 + exp(x)), without overflow."""
+
+    def _eval_is_positive(self):
+        return True
 
     def fdiff(self, argindex=1):
         return Sigmoid(self.args[0])
