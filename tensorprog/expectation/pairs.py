@@ -11,10 +11,13 @@ from tensorprog import functions
 from tensorprog.expectation import rules as _rules
 from tensorprog.expectation.closed import closed_mean
 from tensorprog.expectation.emit import function_source, kinks_source, scalar_tuple
+from tensorprog.expectation.landmarks import landmarks
 from tensorprog.expectation.plan import MeanPlan, Plan, Request, Side
 
 for _module in sorted(module.name for module in pkgutil.iter_modules(_rules.__path__)):
     importlib.import_module(f"{_rules.__name__}.{_module}")
+
+ANY_VARIANCE = "1e-9 at any variance (float64); 1e-6 in float32"
 
 
 def _side(expr, variable: sympy.Symbol, has_mean: bool) -> Side:
@@ -57,16 +60,13 @@ def plan_mean(f: sympy.Expr, z: sympy.Symbol, *, mean: bool = False, prefix: str
     closed = closed_mean(side)
     if closed is not None:
         return closed
-    facts = functions.facts(side.expr, z)
-    definitions = [function_source(prefix, side)]
-    if facts.smooth:
-        rule, name, modules = "trapezoid_mean", "trapezoidal rule", ["mean"]
-    else:
-        definitions.append(kinks_source(f"{prefix}_kinks", side, facts.kinks + facts.jumps))
-        rule, name, modules = f"split_mean({prefix}_kinks)", "split quadrature", ["mean", "split"]
-    accuracy = "1e-9 for variances up to 100 (float64); 1e-6 in float32"
+    facts, marks = functions.facts(side.expr, z), landmarks(side)
+    definitions = (function_source(prefix, side), kinks_source(f"{prefix}_places", side, marks.places))
+    rule = f"split_mean({prefix}_places{'' if marks.finest == 1 else f', {marks.finest:.3g}'})"
+    if facts.smooth and not marks.centred:
+        rule = f"smooth_mean({rule}, {marks.finest:.3g})"
 
     def call(p, mu, scalars):
         return f"gaussian_mean({rule}, {facts.continuity}, {prefix}, {p}, {mu or '0.0'}, {scalar_tuple(side, scalars)})"
 
-    return MeanPlan(name, accuracy, tuple(definitions), tuple(modules), call)
+    return MeanPlan("split quadrature", ANY_VARIANCE, definitions, ("mean", "split"), call)

@@ -1,11 +1,14 @@
-"""Hermite expansion for smooth functions, polar coordinates for kinks at zero, split quadrature for the rest."""
+"""Hermite expansion for functions that are smooth or change about zero alone, split quadrature for the rest."""
 
 from __future__ import annotations
 
 from tensorprog import functions
 from tensorprog.expectation.emit import kinks_source, same_function, scalar_tuple, two_functions
+from tensorprog.expectation.landmarks import Landmarks, landmarks
 from tensorprog.expectation.plan import Plan, Request
 from tensorprog.expectation.rules import rule
+
+ANY_VARIANCE = "1e-8 at any variance (float64); 1e-5 in float32"
 
 
 def _plan(request: Request, name: str, accuracy: str, modules, rule_code: str, definitions=()) -> Plan:
@@ -22,21 +25,64 @@ def _plan(request: Request, name: str, accuracy: str, modules, rule_code: str, d
     return Plan(name, accuracy, (*sources, *definitions), ("pair", *modules), call)
 
 
+def _cuts(request: Request) -> tuple[str, str, list[str], tuple[Landmarks, Landmarks]]:
+    """Names and definitions of the functions that give the landmarks of f and of g, and the landmarks."""
+    f, g, prefix = request.f, request.g, request.prefix
+    found = landmarks(f), landmarks(g)
+    if same_function(f, g):
+        names = (f"{prefix}_places",) * 2
+        return *names, [kinks_source(names[0], f, found[0].places)], found
+    names = f"{prefix}_left_places", f"{prefix}_right_places"
+    sources = [kinks_source(n, side, marks.places) for n, side, marks in zip(names, (f, g), found, strict=True)]
+    return *names, sources, found
+
+
+def _split_code(names: list[str], marks: tuple[Landmarks, Landmarks], centred: bool) -> str:
+    arguments, finest = list(names), tuple(float(f"{m.finest:.3g}") for m in marks)
+    if finest != (1.0, 1.0):
+        arguments.append(f"finest={finest}")
+    if centred:
+        arguments.append("centred=True")
+    return f"split_pair({', '.join(arguments)})"
+
+
+def _centred(request: Request, marks: tuple[Landmarks, Landmarks]) -> bool:
+    """Whether both functions change about zero alone, and the means are zero."""
+    return all(m.centred and not side.has_mean for m, side in zip(marks, (request.f, request.g), strict=True))
+
+
 @rule(rank=20)
 def hermite(request: Request) -> Plan | None:
-    """Two functions without kinks."""
-    if not all(functions.facts(side.expr, side.variable).smooth for side in (request.f, request.g)):
-        return None
+    """Two functions without kinks, or with kinks at zero and means zero."""
+    sides = (request.f, request.g)
+    facts = [functions.facts(side.expr, side.variable) for side in sides]
+    smooth = all(f.smooth for f in facts)
     if request.quick:
         accuracy = "1e-8 for variances up to 1 (float64); 1e-5 in float32"
-        return _plan(request, "Hermite expansion", accuracy, ("conditional",), "quick_hermite")
-    accuracy = "1e-10 for variances up to 10, 1e-7 up to 100 (float64); 1e-5 in float32"
-    return _plan(request, "Hermite expansion", accuracy, ("hermite",), "hermite_pair")
+        return _plan(request, "Hermite expansion", accuracy, ("conditional",), "quick_hermite") if smooth else None
+    *names, definitions, marks = _cuts(request)
+    centred = _centred(request, marks)
+    if not (smooth or (centred and all(f.located for f in facts))):
+        return None
+    finest = min(m.finest for m in marks)
+    arguments = [_split_code(names, marks, centred)]
+    if not smooth:
+        arguments.append("local=polar_pair")
+    if not centred:
+        arguments.append("centred=False")
+        if finest != 1:
+            arguments.append(f"finest={finest:.3g}")
+    modules = ("hermite", "split") if smooth else ("hermite", "split", "polar")
+    return _plan(
+        request, "Hermite expansion", ANY_VARIANCE, modules, f"series_pair({', '.join(arguments)})", definitions
+    )
 
 
 @rule(rank=30)
 def polar(request: Request) -> Plan | None:
-    """Kinks at zero only, means zero."""
+    """Kinks at zero only, means zero, at every node of another quadrature."""
+    if not request.quick:
+        return None
     for side in (request.f, request.g):
         facts = functions.facts(side.expr, side.variable)
         if side.has_mean or not facts.located or any(place != 0 for place in facts.kinks + facts.jumps):
@@ -48,16 +94,8 @@ def polar(request: Request) -> Plan | None:
 @rule(rank=90)
 def split(request: Request) -> Plan:
     """Whatever is left."""
-    f, g, prefix = request.f, request.g, request.prefix
-    names = (f"{prefix}_kinks",) * 2 if same_function(f, g) else (f"{prefix}_left_kinks", f"{prefix}_right_kinks")
-    sources, located = {}, True
-    for name, side in zip(names, (f, g), strict=True):
-        facts = functions.facts(side.expr, side.variable)
-        # a smooth function is cut at zero, about which most change
-        sources[name] = kinks_source(name, side, facts.kinks + facts.jumps or (0,))
-        located &= facts.located
-    accuracy = "1e-8 for variances up to 10, 1e-6 up to 100 (float64); 1e-5 in float32"
-    if not located:
-        accuracy = "about 1e-3: the places of the kinks are not known"
-    code = f"split_pair({', '.join(names)})"
-    return _plan(request, "split quadrature", accuracy, ("split",), code, sources.values())
+    *names, definitions, marks = _cuts(request)
+    located = all(functions.facts(side.expr, side.variable).located for side in (request.f, request.g))
+    accuracy = ANY_VARIANCE if located else "about 1e-3: the places of the kinks are not known"
+    code = _split_code(names, marks, _centred(request, marks))
+    return _plan(request, "split quadrature", accuracy, ("split",), code, definitions)

@@ -26,6 +26,20 @@ def trapezoid_mean(f, p, mu, scalars):
     return lax.fori_loop(0, nodes.size, add, jnp.zeros(common_shape(p, mu, *scalars), p.dtype))
 
 
+def smooth_mean(beyond, finest=1.0):
+    """The rule for E f(z) of a smooth f: evenly spaced nodes where they resolve it, `beyond` for larger variances."""
+
+    def rule(f, p, mu, scalars):
+        return lax.cond(
+            jnp.max(p) <= 60 * finest**2,
+            lambda values: trapezoid_mean(f, *values),
+            lambda values: beyond(f, *values).astype(jnp.result_type(p)),
+            (p, mu, tuple(scalars)),
+        )
+
+    return rule
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def gaussian_mean(rule, order, f, p, mu, scalars):
     """E f(z, *scalars), z Gaussian with mean mu and variance p, by `rule`; f can be differentiated `order` times

@@ -5,6 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
+RESOLUTION = 1.0
+"""How finely rules of quadrature are cut; below 1 their error grows, which is how it is estimated."""
+
 
 def float_dtype(*arrays):
     """The floating dtype that the arrays have in common."""

@@ -1,10 +1,10 @@
-"""Quadrature split at kinks, for functions and means that no better rule serves."""
+"""Quadrature cut where functions change, for what no better rule serves: right at any variance, and slow."""
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .shapes import common_shape, correlation, same_rank
+from .shapes import RESOLUTION, common_shape, correlation, same_rank
 
 SPLIT_REACH = 7.5
 
@@ -21,9 +21,6 @@ def gauss_legendre(count):
     """Nodes and weights of the Gauss-Legendre rule on (0, 1)."""
     x, weights = np.polynomial.legendre.leggauss(count)
     return (x + 1) / 2, weights / 2
-
-
-CROWDED, EVEN = tanh_sinh(101), gauss_legendre(48)
 
 
 def breaks(points, shape, dtype):
@@ -53,13 +50,102 @@ def standardized(place, mean, root):
     return (place - mean) / jnp.where(jnp.abs(root) < tiny, tiny, root)
 
 
-def split_pair(f_kinks, g_kinks):
-    """The rule for E f(z) g(w) where f and g are smooth but at the kinks that f_kinks(*scalars), g_kinks(*scalars)
-    give.
+def log_spaced(step):
+    """The trapezoidal rule in a on 1/(1 + exp(-a)), to exp(-40) from either end of (0, 1): the distances of its nodes
+    from both ends, its weights, and what is added to those of a last node and of the one before it for the stretch
+    beyond, on which the integrand counts as linear.
+    """
+    a = step * np.arange(-int(40 / step), int(40 / step) + 1)
+    near, far = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(a))
+    weights = step * near * far / np.sqrt(2 * np.pi)
+    # what all nodes beyond one would add to the integrals of 1 and of the distance from the end, put on it and the next
+    x, w = near[: a.size // 2 + 1], weights[: a.size // 2 + 1]
+    whole, moment = np.cumsum(w) - w, np.cumsum(w * x) - w * x
+    second = (moment - whole * x)[:-1] / np.diff(x)
+    last, second = whole[:-1] - second, np.concatenate([[0.0], second[:-1]])
+    mirrored = lambda v: np.concatenate([v, [0.0], v[::-1]])  # noqa: E731
+    return near, far, weights, mirrored(last), mirrored(second)
 
-    The outer integral, over z, is cut at the kinks of f and where the conditional mean of w crosses a kink of g: near
-    there, the inner integral changes within sqrt(1 - c²), which the crowded nodes resolve. The inner one, over w given
-    z, is cut at the kinks of g.
+
+# by dtype: step in the logarithm of the distance from a cut, and how far below the finest change the nodes reach
+OUTER_NODES = {
+    double: (step, log_spaced(step)) for double, step in ((True, 0.24 / RESOLUTION), (False, 0.36 / RESOLUTION))
+}
+INNER_NODES = {
+    double: (step, log_spaced(step)) for double, step in ((True, 0.20 / RESOLUTION), (False, 0.30 / RESOLUTION))
+}
+GRADED_MARGIN = {True: 8.0, False: 5.0}
+# numbers that are computed at once, where tables are smaller
+GRADED_BATCH = 4096
+
+
+def depth_of(root, finest):
+    """How many e-foldings below the reach the finest changes lie of a function of deviation `root`: a scalar."""
+    largest = jnp.max(jnp.where(jnp.isfinite(root), root, 0))
+    return jnp.clip(jnp.log(SPLIT_REACH * jnp.maximum(largest, finest) / finest), 2.0, 24.0)
+
+
+def integrate_graded(integrand, places, mean, root, depth, nodes, shape, dtype):
+    """E integrand(z, (z - mean)/root) for a Gaussian z of that mean and deviation. The line is cut at the places, about
+    which the nodes are spaced evenly in the logarithm of the distance: changes on every scale down to exp(-depth)
+    deviations are resolved alike.
+
+    The trapezoidal rule in a on left + (right - left)/(1 + exp(-a)); `depth` may be traced, and gives the number of
+    nodes. z is taken from the nearer cut, so that it keeps its digits there.
+    """
+    edges, natural = [-SPLIT_REACH, SPLIT_REACH], [mean - root * SPLIT_REACH, mean + root * SPLIT_REACH]
+    for place in places:
+        x = jnp.clip(standardized(place, mean, root), -SPLIT_REACH, SPLIT_REACH)
+        edges = inserted(edges, x)
+        natural = inserted(natural, jnp.where(jnp.abs(x) < SPLIT_REACH, place, mean + root * x))
+    edges, natural = (
+        jnp.stack([jnp.broadcast_to(jnp.asarray(v, dtype), shape) for v in values]) for values in (edges, natural)
+    )
+    double = dtype == jnp.float64
+    step, tables = nodes[double]
+    half = jnp.ceil((depth + GRADED_MARGIN[double]) / step).astype(int)
+    known = all(isinstance(n, int) for n in shape)
+    batch = max(1, min(128, GRADED_BATCH // max(int(np.prod(shape)), 1))) if known else 1
+    padding = np.zeros(batch)
+    tables = [jnp.asarray(np.concatenate([v, padding]), dtype) for v in tables]
+    middle = (tables[0].size - batch) // 2
+    chunks = lax.div(2 * half + batch, jnp.asarray(batch, half.dtype))
+
+    def add(n, total):
+        # not // and %, which make a dozen small kernels to compile
+        piece = lax.div(n, chunks)
+        first = (n - piece * chunks) * batch - half
+        i = first + jnp.arange(batch)
+        one, other, weight, last, second = (lax.dynamic_slice_in_dim(v, middle + first, batch) for v in tables)
+        weight = weight + jnp.where(jnp.abs(i) == half, last, 0) + jnp.where(jnp.abs(i) == half - 1, second, 0)
+        weight = jnp.where(i <= half, weight, 0)
+        one, other, weight = (v.reshape(batch, *[1] * len(shape)) for v in (one, other, weight))
+        left, right, low, high = edges[piece], edges[piece + 1], natural[piece], natural[piece + 1]
+        x = left + (right - left) * one
+        z = jnp.where(one < other, low + (high - low) * one, high - (high - low) * other)
+        term = integrand(z, x) * (jnp.exp(-0.5 * x * x) * (right - left) * weight)
+        # an empty piece adds nothing, whatever the integrand is there
+        return total + jnp.sum(jnp.where(right > left, term, 0), axis=0).astype(dtype)
+
+    return lax.fori_loop(jnp.zeros_like(chunks), (edges.shape[0] - 1) * chunks, add, jnp.zeros(shape, dtype))
+
+
+def inserted(ordered, value):
+    """The ascending list of arrays with one more, between its first and its last."""
+    found = ordered[:1]
+    for other in ordered[1:-1]:
+        found.append(jnp.minimum(other, value))
+        value = jnp.maximum(other, value)
+    return [*found, value, ordered[-1]]
+
+
+def split_pair(f_places, g_places, finest=(1.0, 1.0), centred=False):
+    """The rule for E f(z) g(w) at any variance and correlation, where f and g change about the places that
+    f_places(*scalars), g_places(*scalars) give, and are smooth elsewhere: kinks, and bends of smooth functions.
+
+    The outer integral, over z, is cut at the places of f and where the conditional mean of w crosses a place of g:
+    near there, the inner integral changes within sqrt(1 - c²). The inner one, over w given z, is cut at the places of
+    g. `finest` gives the least distances over which f and g change. `centred`: all places and means are zero.
     """
 
     def rule(f, g, k, p, q, mu, nu, f_scalars, g_scalars):
@@ -69,30 +155,42 @@ def split_pair(f_kinks, g_kinks):
         c = correlation(k, p, q)
         s = jnp.sqrt((1 - c) * (1 + c))
         p_root, q_root = jnp.sqrt(jnp.maximum(p, 0)), jnp.sqrt(jnp.maximum(q, 0))
-        g_places = [standardized(place, nu, q_root) for place in g_kinks(*g_scalars)]
+        inner_depth = depth_of(q_root * s, finest[1])
+        outer_depth = jnp.maximum(depth_of(p_root, finest[0]), depth_of(q_root, finest[1]))
 
-        def outer(x):
-            def inner(y):
-                return g(nu + q_root * (c * x + s * y), *g_scalars)
+        def outer(z, x):
+            # the nodes of z stand on an axis before all others; those of w on one more
+            given = integrate_graded(
+                lambda w, _: g(w, *g_scalars),
+                g_places(*g_scalars),
+                nu + c * (q_root * x),
+                q_root * s,
+                inner_depth,
+                INNER_NODES,
+                jnp.broadcast_shapes(x.shape, shape),
+                dtype,
+            )
+            return f(z, *f_scalars) * given
 
-            cuts = [standardized(place, c * x, s) for place in g_places]
-            return f(mu + p_root * x, *f_scalars) * integrate_pieces(inner, cuts, EVEN, shape, dtype)
-
-        points = [standardized(place, mu, p_root) for place in f_kinks(*f_scalars)]
-        points += [standardized(place, 0, c) for place in g_places]
-        return integrate_pieces(outer, points, CROWDED, shape, dtype)
+        places = [*f_places(*f_scalars)]
+        if not centred:
+            crossings = [standardized(place, nu, q_root * c) for place in g_places(*g_scalars)]
+            places += [mu + p_root * jnp.clip(x, -2 * SPLIT_REACH, 2 * SPLIT_REACH) for x in crossings]
+        return integrate_graded(
+            outer, places, mu, p_root, outer_depth, OUTER_NODES if centred else INNER_NODES, shape, dtype
+        )
 
     return rule
 
 
-def split_mean(kinks):
-    """The rule for E f(z) where f is smooth but at the kinks that kinks(*scalars) gives."""
+def split_mean(places, finest=1.0):
+    """The rule for E f(z) at any variance, f smooth but about the places that places(*scalars) gives."""
 
     def rule(f, p, mu, scalars):
         p, mu, *scalars = same_rank(p, mu, *scalars)
-        root = jnp.sqrt(jnp.maximum(p, 0))
-        points = [standardized(place, mu, root) for place in kinks(*scalars)]
-        shape = common_shape(p, mu, *scalars)
-        return integrate_pieces(lambda x: f(mu + root * x, *scalars), points, CROWDED, shape, p.dtype)
+        root, shape = jnp.sqrt(jnp.maximum(p, 0)), common_shape(p, mu, *scalars)
+        cuts = [*places(*scalars), mu]
+        depth = depth_of(root, finest)
+        return integrate_graded(lambda z, _: f(z, *scalars), cuts, mu, root, depth, INNER_NODES, shape, p.dtype)
 
     return rule
