@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tensorprog.errors import ProgramError, did_you_mean
+from tensorprog.errors import ProgramError
 from tensorprog.language.files import read_program
 from tensorprog.language.printer import print_program
 from tensorprog.program import ir
@@ -312,6 +312,7 @@ class Kernel:
         *,
         params: Mapping[str, Any] | None = None,
         wrt: str | Sequence[str] | None = None,
+        rates: Mapping[str, Any] | None = None,
         return_stderr: bool = False,
         tol: float | None = None,
     ):
@@ -320,6 +321,8 @@ class Kernel:
         get: "nngp" or "ntk" gives one array; a tuple of them a NamedTuple in that order.
         params: values of real parameters in place of the program's, `{"var_w": w}`; they may be traced.
         wrt: the weights and vectors that count as trained in the NTK (None: all that are not fixed).
+        rates: learning rates of such in the NTK, `{"W": 2.0, "b": 0.1}`, 1 where none is given, 0 for what is not
+        trained; they may be traced. The NTK is then the sum of each parameter's part times its rate.
         return_stderr: a NamedTuple in which the standard errors follow the kernels, (nngp, ntk, nngp_stderr,
         ntk_stderr); they are zero for kernels that are not sampled. tol: see `Program.kernel`; it has no effect under
         `jax.jit`, where the number of points is fixed.
@@ -337,17 +340,17 @@ class Kernel:
             self._program._check_ntk()
         if ragged.is_ragged(x1) or ragged.is_ragged(x2):
             inputs = [f.name for f in self._program.ir.inputs]
-            options: dict[str, Any] = {"params": params, "wrt": wrt, "return_stderr": return_stderr, "tol": tol}
+            options: dict[str, Any] = {"params": params, "wrt": wrt, "rates": rates}
+            options |= {"return_stderr": return_stderr, "tol": tol}
             return ragged.evaluate(lambda a, b: self(a, b, get, **options), inputs, x1, x2)
-        params = _real_parameters(self._program.ir, params)
         self._program._check_values(params or {})
         first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
         self._check_batches(first, second, "ntk" in get)
         arrays = first.arrays, None if second is None else second.arrays
         if self._program.sampled:
             more: dict[str, Any] = {"return_stderr": return_stderr, "tol": _sampling(tol)["tol"]}
-            return self._backend(*arrays, get, params, wrt, **more)
-        result = self._backend(*arrays, get, params, wrt)
+            return self._backend(*arrays, get, params, wrt, rates, **more)
+        result = self._backend(*arrays, get, params, wrt, rates)
         return _with_zero_errors(result, get) if return_stderr else result
 
     def _check_batches(self, first, second, ntk: bool) -> None:
@@ -371,6 +374,7 @@ class Kernel:
         *,
         params: Mapping[str, Any] | None = None,
         wrt: str | Sequence[str] | None = None,
+        rates: Mapping[str, Any] | None = None,
     ) -> dict[str, bool]:
         """Write the kernels between x1 and x2 to a file, tile by tile, so that they may be larger than the memory.
 
@@ -391,14 +395,13 @@ class Kernel:
             raise ValueError(f"path ends in .npz, or in .npy for one kernel, not {str(path)!r} for {', '.join(names)}")
         if "ntk" in names:
             self._program._check_ntk()
-        params = _real_parameters(self._program.ir, params)
         self._program._check_values(params or {})
         first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
         self._check_batches(first, second, "ntk" in names)
         arrays = first.arrays, None if second is None else second.arrays
         options: dict[str, Any] = {"errors": suffix == ".npz"} if self._program.sampled else {}
         with store(path) as target:
-            return self._backend.stream(target.create, *arrays, names, params, wrt, **options)
+            return self._backend.stream(target.create, *arrays, names, params, wrt, rates, **options)
 
     def __repr__(self) -> str:
         return f"<Kernel of {self._program!r}>"
@@ -490,33 +493,3 @@ def _dtype(dtype: Any):
         if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
             raise ValueError('float64 is switched off in JAX: call jax.config.update("jax_enable_x64", True) first')
     return chosen
-
-
-def _real_parameters(program: ir.Program, params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """`params` checked. Values may be traced: what is not known is not looked at."""
-    if not params:
-        return None
-    import jax
-    import numpy as np
-
-    kinds = {p.name: p.kind for p in program.parameters}
-    reals = [name for name, kind in kinds.items() if kind == "real"]
-    for name, value in params.items():
-        if name not in kinds:
-            hint = did_you_mean(name, reals) or f"its real parameters are {', '.join(reals) or 'none'}"
-            raise ValueError(f"params: the program {program.name} has no parameter '{name}': {hint}")
-        if name not in reals:
-            raise ValueError(f"params: '{name}' is no real parameter: set it where the program is loaded")
-        if isinstance(value, jax.core.Tracer):
-            shape = value.shape
-        else:
-            try:
-                number = np.asarray(value, dtype=np.float64)
-            except (TypeError, ValueError):
-                raise ValueError(f"params: '{name}' is a number, not {value!r}") from None
-            shape = number.shape
-            if not np.isfinite(number).all():
-                raise ValueError(f"params: '{name}' is {value}: a finite number is needed")
-        if shape != ():
-            raise ValueError(f"params: '{name}' is one number, not an array of shape {tuple(shape)}")
-    return dict(params)

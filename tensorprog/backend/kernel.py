@@ -15,8 +15,8 @@ import numpy as np
 from tensorprog.backend.memory import Footprint, available_memory, device_memory
 from tensorprog.backend.module import Module, build_module
 from tensorprog.backend.tiles import Tiling, pieces, tiling
-from tensorprog.errors import did_you_mean
 from tensorprog.program.ir import Program
+from tensorprog.settings import learning_rates, real_parameters, trained_parameters
 from tensorprog.theorem.recursion import Recursion
 
 Arrays = Mapping[str, Any]
@@ -33,6 +33,18 @@ class Sizes(NamedTuple):
     pair: int
     largest: int
     output: int
+
+
+class Trained(NamedTuple):
+    """The parameters that count as trained, by name, and their learning rates, of which None stands for 1 each."""
+
+    names: tuple[str, ...]
+    rates: dict[str, Any] | None
+
+    def moves(self, move, every: Sequence[str]) -> dict[str, Any]:
+        """How far each parameter moves where those at the rate 1 move by `move`."""
+        rates = self.rates or {}
+        return {p: (move * rates[p] if p in rates else move) if p in self.names else 0.0 for p in every}
 
 
 @lru_cache
@@ -100,16 +112,15 @@ class Kernel:
     def _pair(self):
         return jax.jit(self._evaluate, static_argnames=("names", "wrt"))
 
-    def _evaluate(self, x1, x2, left, right, same, params, names: tuple[str, ...], wrt: tuple[str, ...]):
+    def _evaluate(self, x1, x2, left, right, same, params, rates, names: tuple[str, ...], wrt: tuple[str, ...]):
         """The kernels of that name for one tile; one pass for both."""
         params = self._constants if params is None else params
 
         def cross(move):
-            moves = {p: move if p in wrt else 0.0 for p in self.module.trained}
+            moves = Trained(wrt, rates).moves(move, self.module.trained)
             return self._namespace["pair"](x1, x2, left, right, same, params, moves)
 
-        dtype = next(iter(x1.values())).dtype if x1 else jnp.asarray(0.0).dtype
-        zero = jnp.zeros((), dtype)
+        zero = jnp.zeros((), self._dtype_of(x1))
         if "ntk" in names:
             nngp, ntk = jax.jvp(cross, (zero,), (jnp.ones_like(zero),))
             return tuple({"nngp": nngp, "ntk": ntk}[n] for n in names)
@@ -124,21 +135,23 @@ class Kernel:
         get: str | Sequence[str] = KINDS,
         params: Mapping[str, Any] | None = None,
         wrt: str | Sequence[str] | None = None,
+        rates: Mapping[str, Any] | None = None,
     ):
         """Kernels between the samples of x1 and of x2 (of x1 with itself where x2 is None).
 
         x1, x2: dicts of arrays (N, *axes, d) by input, all of one floating dtype. get: "nngp", "ntk" or a tuple of
-        these. params: values of real parameters, which may be traced. wrt: the parameters that count as trained.
+        these. params: values of real parameters, which may be traced. wrt: the parameters that count as trained;
+        rates: their learning rates in the NTK, which may be traced too, 1 where none is given.
         Returns an array (N1, N2, *output axes of x1, *output axes of x2), or a named tuple of such.
         Raises ValueError for an unknown kernel or parameter, and for an NTK that does not exist.
         """
         names = (get,) if isinstance(get, str) else tuple(get)
         self._check_names(names)
-        trained = self._trained(wrt)
         values = self._values(params) if params else None
         x1 = self._cast(x1)
         x2 = None if x2 is None else self._cast(x2)
-        leaves = jax.tree.leaves((x1, x2, values))
+        trained = self._trained(wrt, rates, x1)
+        leaves = jax.tree.leaves((x1, x2, values, trained.rates))
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             results = self._at_once(x1, x2, values, names, trained)
         else:
@@ -170,30 +183,20 @@ class Kernel:
         if "ntk" in names and self.module.obstacle:
             raise ValueError(self.module.obstacle)
 
-    def _trained(self, wrt: str | Sequence[str] | None) -> tuple[str, ...]:
-        if wrt is None:
-            return self.module.trained
-        chosen = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-        for name in chosen:
-            if name not in self.module.trained:
-                near = did_you_mean(name, self.module.trained)
-                known = near or f"trained are {', '.join(self.module.trained)}"
-                raise ValueError(f"wrt: {name!r} is no trained parameter of {self.program.name}; {known}")
-        return chosen
+    def _trained(self, wrt: str | Sequence[str] | None, rates: Mapping[str, Any] | None, x1: Arrays) -> Trained:
+        """What is trained, with rates in the dtype of the data; what stands still is left out where that is known."""
+        names, chosen = trained_parameters(self.program, wrt), learning_rates(self.program, rates)
+        still = {p for p, rate in chosen.items() if not isinstance(rate, jax.core.Tracer) and float(rate) == 0}
+        names = tuple(p for p in names if p not in still)
+        dtype = self._dtype_of(x1)
+        return Trained(names, {p: jnp.asarray(r, dtype) for p, r in chosen.items() if p in names} or None)
+
+    @staticmethod
+    def _dtype_of(x: Arrays):
+        return next(iter(x.values())).dtype if x else jnp.asarray(0.0).dtype
 
     def _values(self, params: Mapping[str, Any] | None) -> dict[str, Any]:
-        values = dict(self._namespace["PARAMETERS"])
-        for name, value in (params or {}).items():
-            if name not in self.program.reals:
-                near = did_you_mean(name, self.program.reals)
-                raise ValueError(
-                    f"params: {self.program.name} has no real parameter {name!r}"
-                    + (f"; {near}" if near else "; integers and functions are set when the program is loaded")
-                )
-            if jnp.shape(value) != ():
-                raise ValueError(f"params: {name!r} is a number, not an array of shape {jnp.shape(value)}")
-            values[name] = value
-        return values
+        return {**self._constants, **(real_parameters(self.program, params) or {})}
 
     def _cast(self, x: Arrays) -> dict[str, Any]:
         arrays = {f.name: x[f.name] for f in self.program.inputs}
@@ -209,10 +212,10 @@ class Kernel:
         left = self._run(x1, values)
         if x2 is None:
             same = jnp.eye(_samples(x1), dtype=bool)
-            return self._pair(x1, x1, left, left, same, values, names=names, wrt=trained)
+            return self._pair(x1, x1, left, left, same, values, trained.rates, names=names, wrt=trained.names)
         right = self._run(x2, values)
         same = self._namespace["same_inputs"](x1, x2)
-        return self._pair(x1, x2, left, right, same, values, names=names, wrt=trained)
+        return self._pair(x1, x2, left, right, same, values, trained.rates, names=names, wrt=trained.names)
 
     def _tiled(self, x1, x2, values, names, trained):
         other = x1 if x2 is None else x2
@@ -243,6 +246,7 @@ class Kernel:
         get: Sequence[str] = KINDS,
         params: Mapping[str, Any] | None = None,
         wrt: str | Sequence[str] | None = None,
+        rates: Mapping[str, Any] | None = None,
     ) -> dict[str, bool]:
         """Kernels as in a call, each tile put into the array that `create(name, shape, dtype)` gave for its kernel.
 
@@ -252,9 +256,10 @@ class Kernel:
         """
         names = tuple(get)
         self._check_names(names)
-        trained, values = self._trained(wrt), self._values(params) if params else None
+        values = self._values(params) if params else None
         x1 = self._cast(x1)
         x2 = None if x2 is None else self._cast(x2)
+        trained = self._trained(wrt, rates, x1)
         tiles = self._tiling(x1, x2, names)
         results: list[Any] = []
         finite = dict.fromkeys(names, True)
@@ -332,7 +337,7 @@ class Kernel:
             same = rows[:, None] == columns[None, :]
         else:
             same = self._same(x1, x2)
-        return self._pair(x1, x2, left, right, same, values, names=names, wrt=trained)
+        return self._pair(x1, x2, left, right, same, values, trained.rates, names=names, wrt=trained.names)
 
     @cached_property
     def _same(self):

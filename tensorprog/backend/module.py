@@ -235,12 +235,11 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     pairs, pair_footprint, step_footprint = _pair_source(recursion, definitions, handed, run_names)
     obstacle = ntk_obstacle(recursion)
     runtime = "\n\n".join(_runtime_file(n) for n in ("inner_products", "windows", "equality"))
-    trained = tuple(f.name for f in program.families.values() if f.law is not None and not f.fixed and not f.stands_for)
     reals = {k: v for k, v in program.reals.items() if v is not None}
     lines = [f'"""{header.strip() or program.name}\n"""', "", HEADER.rstrip(), ""]
     lines.append("# Real parameters: defaults that `params` overrides.")
     lines.append(f"PARAMETERS = {{{', '.join(f'{k!r}: {float(v)!r}' for k, v in reals.items())}}}")
-    lines.append(f"TRAINED = {trained!r}")
+    lines.append(f"TRAINED = {program.trained!r}")
     lines.append(f"INPUTS = {tuple(f.name for f in program.inputs)!r}")
     lines.append(f"NTK_OBSTACLE = {obstacle!r}")
     for name, value in program.integers.items():
@@ -255,7 +254,7 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     while "\n\n\n\n" in source:
         source = source.replace("\n\n\n\n", "\n\n\n")
     footprint = {"run": run_footprint, "pair": pair_footprint, "step": step_footprint}
-    return Module(settled(source), limits, trained, obstacle, footprint, definitions.notes.lines())
+    return Module(settled(source), limits, program.trained, obstacle, footprint, definitions.notes.lines())
 
 
 def ntk_obstacle(recursion: Recursion) -> str | None:
@@ -447,12 +446,13 @@ def as_inputs(x):
     return {name: a.astype(dtype) for name, a in arrays.items()}
 
 
-def kernel(x1, x2=None, get=("nngp", "ntk"), params=None, wrt=TRAINED):
+def kernel(x1, x2=None, get=("nngp", "ntk"), params=None, wrt=TRAINED, rates=None):
     """Kernels between the samples of x1 and x2 (of x1 with itself where x2 is None).
 
     x1 has shape (N1, *axes of the input, d), without d for a scalar input; several inputs go in a dict. The result
     has shape (N1, N2, *axes of the output for x1, *axes of the output for x2): one array for get="nngp" or "ntk", a
-    tuple of arrays for a tuple. `params` overrides real parameters, `wrt` names the parameters that are trained.
+    tuple of arrays for a tuple. `params` overrides real parameters, `wrt` names the parameters that are trained,
+    `rates` gives learning rates other than 1 for some of them.
     """
     names = (get,) if isinstance(get, str) else tuple(get)
     if "ntk" in names and NTK_OBSTACLE:
@@ -467,7 +467,8 @@ def kernel(x1, x2=None, get=("nngp", "ntk"), params=None, wrt=TRAINED):
         right, same = run(x2, values), same_inputs(x1, x2)
 
     def cross(move):
-        return pair(x1, x2, left, right, same, values, {p: move if p in wrt else 0.0 for p in TRAINED})
+        moves = {p: move * jnp.asarray((rates or {}).get(p, 1.0), move.dtype) if p in wrt else 0.0 for p in TRAINED}
+        return pair(x1, x2, left, right, same, values, moves)
 
     zero = jnp.zeros((), x1[INPUTS[0]].dtype)
     if "ntk" in names:

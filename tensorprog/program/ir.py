@@ -130,5 +130,10 @@ class Program:
     def inputs(self) -> tuple[Family, ...]:
         return tuple(f for f in self.families.values() if f.role == "input")
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The weights, vectors and scalars that are drawn and not fixed."""
+        return tuple(f.name for f in self.families.values() if f.law is not None and not f.fixed and not f.stands_for)
+
     def with_family(self, family: Family) -> Program:
         return replace(self, families={**self.families, family.name: family})

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tensorprog.backend.kernel import KINDS, Arrays, Kernel, _bytes, _cut, _result_type, _samples
+from tensorprog.backend.kernel import KINDS, Arrays, Kernel, Trained, _bytes, _cut, _result_type, _samples
 from tensorprog.backend.memory import Footprint, available_memory
 from tensorprog.backend.module import Module
 from tensorprog.backend.tiles import Tiling
@@ -68,6 +68,7 @@ class SampledKernel(Kernel):
         get: str | Sequence[str] = KINDS,
         params: Mapping[str, Any] | None = None,
         wrt: str | Sequence[str] | None = None,
+        rates: Mapping[str, Any] | None = None,
         *,
         return_stderr: bool = False,
         tol: float | None = None,
@@ -76,10 +77,11 @@ class SampledKernel(Kernel):
         like, follow the kernels. tol: as in the constructor."""
         names = (get,) if isinstance(get, str) else tuple(get)
         self._check_names(names)
-        trained, values = self._trained(wrt), self._values(params)
+        values = self._values(params)
         x1 = self._cast(x1)
         x2 = None if x2 is None else self._cast(x2)
-        leaves = jax.tree.leaves((x1, x2, values))
+        trained = self._trained(wrt, rates, x1)
+        leaves = jax.tree.leaves((x1, x2, values, trained.rates))
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             found = self._whole(x1, x2, values, names, trained, self.points)
         else:
@@ -89,10 +91,12 @@ class SampledKernel(Kernel):
             return _result_type(labels)(*(found[n][0] for n in names), *(found[n][1] for n in names))
         return found[get][0] if isinstance(get, str) else _result_type(names)(*(found[n][0] for n in names))
 
-    def stream(self, create, x1, x2=None, get=KINDS, params=None, wrt=None, *, errors: bool = False) -> dict[str, bool]:
+    def stream(
+        self, create, x1, x2=None, get=KINDS, params=None, wrt=None, rates=None, *, errors: bool = False
+    ) -> dict[str, bool]:
         """As `Kernel.stream`; with `errors` the standard errors too, as `nngp_stderr` and the like."""
         names = tuple(get)
-        result = self(x1, x2, names, params, wrt, return_stderr=True)
+        result = self(x1, x2, names, params, wrt, rates, return_stderr=True)
         finite = {}
         for name, value in result._asdict().items():
             if name in names or errors:
@@ -129,9 +133,6 @@ class SampledKernel(Kernel):
             results[name] = table.mean(1), table.std(1, ddof=1) / table.shape[1] ** 0.5
         return results
 
-    def _dtype_of(self, x):
-        return next(iter(x.values())).dtype if x else jnp.asarray(0.0).dtype
-
     def _pair_points(self, x1, x2, ntk: bool, points: int):
         make = self._namespace["pair_points"]
         return make(x1, x2, ntk, points, self.replicates, self.seed, self._dtype_of(x1))
@@ -160,13 +161,17 @@ class SampledKernel(Kernel):
     @cached_property
     def _compiled_pair(self):
         # One program: where it is differentiated, hundreds of small ones would be compiled otherwise.
-        return jax.jit(self._namespace["sampled_pair"], static_argnums=(4, 5))
+        return jax.jit(self._namespace["sampled_pair"], static_argnums=5)
+
+    @staticmethod
+    def _rates(trained: Trained) -> dict[str, Any]:
+        return {**dict.fromkeys(trained.names, 1.0), **(trained.rates or {})}
 
     def _whole(self, x1, x2, values, names, trained, points: int):
         """All pairs at once, as they are traced."""
         other = x1 if x2 is None else x2
         normals = self._pair_points(x1, other, "ntk" in names, points)
-        both = self._compiled_pair(x1, other, values, normals, trained, "ntk" in names)
+        both = self._compiled_pair(x1, other, values, normals, self._rates(trained), "ntk" in names)
         shape = self._shape(x1, other)
         found = {}
         for name, table in zip(KINDS, both, strict=True):
@@ -197,12 +202,12 @@ class SampledKernel(Kernel):
         tiles = Tiling(n1, n2, min(side, n1), min(side, n2), symmetric)
         blocks = [slice(r, min(r + replicates, self.replicates)) for r in range(0, self.replicates, replicates)]
         normals = self._pair_points(x1, other, "ntk" in names, points)
-        dtype = self._dtype_of(x1)
+        rates, dtype = self._rates(trained), self._dtype_of(x1)
         found = {n: tuple(np.empty((n1, n2, *shape), dtype) for _ in range(2)) for n in names}
         for done, (i, j) in enumerate(tiles.corners):
             a, b = _cut(x1, i, tiles.rows), _cut(other, j, tiles.columns)
             parts = [
-                self._namespace["sampled_pair"](a, b, values, _cut_replicates(normals, block), trained, "ntk" in names)
+                self._namespace["sampled_pair"](a, b, values, _cut_replicates(normals, block), rates, "ntk" in names)
                 for block in blocks
             ]
             for k, name in enumerate(KINDS):

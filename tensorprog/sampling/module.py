@@ -20,14 +20,13 @@ def build_sampled_module(recursion: Recursion, header: str = "") -> Module:
     network, laws = writer.network(), writer.laws()
     rules, needed = writer.factor_rules()
     obstacle = ntk_obstacle(recursion)
-    trained = tuple(f.name for f in program.families.values() if f.law is not None and not f.fixed and not f.stands_for)
     reals = {k: v for k, v in program.reals.items() if v is not None}
     features = {f.name: f.type.size for f in program.inputs if hasattr(f.type, "size")}
     output = recursion.output.families[0] if recursion.output is not None else None
     lines = [f'"""{header.strip() or program.name}\n"""', "", HEADER.rstrip(), ""]
     lines.append("# Real parameters: defaults that `params` overrides.")
     lines.append(f"PARAMETERS = {{{', '.join(f'{k!r}: {float(v)!r}' for k, v in reals.items())}}}")
-    lines.append(f"TRAINED = {trained!r}")
+    lines.append(f"TRAINED = {program.trained!r}")
     lines.append(f"INPUTS = {tuple(f.name for f in program.inputs)!r}")
     lines.append(f"FEATURES = {features!r}")
     lines.append(f"OUTPUT = {output!r}")
@@ -39,4 +38,4 @@ def build_sampled_module(recursion: Recursion, header: str = "") -> Module:
     while "\n\n\n\n" in source:
         source = source.replace("\n\n\n\n", "\n\n\n")
     limits = {key.families[0]: key.families[0] for key in recursion.limits}
-    return Module(settled(source), limits, trained, obstacle, {})
+    return Module(settled(source), limits, program.trained, obstacle, {})

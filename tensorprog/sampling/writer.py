@@ -82,9 +82,9 @@ class NetworkWriter:
 
     def laws(self) -> list[str]:
         lines = [
-            "def laws_of(params, sizes, trained):",
+            "def laws_of(params, sizes, rates):",
             '    """Of every weight and vector, by its indices: lim fan-in · multiplier² · variance; the same without',
-            '    the variance, or 0 where it is not trained; the mean."""',
+            '    the variance, times the rate at which it is trained, or 0; the mean."""',
         ]
         for r in self.program.reals:
             lines.append(f"    {self.name(r)} = params[{r!r}]")
@@ -98,7 +98,8 @@ class NetworkWriter:
             scale, tangent, mean = self._law(f)
             arguments = " ".join(["lambda", ", ".join(self.name(r.name) for r in f.ranges)]).strip()
             parameter = f.stands_for or f.name
-            rate = f"{tangent} * ({parameter!r} in trained)" if tangent not in ("0", "0.0") and not f.fixed else "0.0"
+            still = f.fixed or tangent in ("0", "0.0")
+            rate = "0.0" if still else f"{tangent} * rates.get({parameter!r}, 0.0)"
             lines.append(f"        {f.name!r}: {arguments}: ({scale}, {rate}, {mean}),")
         return [*lines, "    }"]
 

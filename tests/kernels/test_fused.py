@@ -217,7 +217,7 @@ def test_lowers_for_a_gpu(source, settings, dtype):
     left, right = (jax.eval_shape(k._run, x, values) for x in (x1, x2))
     for symmetric in (True, False):
         traced = k._block_fused.trace(
-            x1, x2, left, right, (0, 0), values, symmetric=symmetric, names=("nngp", "ntk"), wrt=k.module.trained
+            x1, x2, left, right, (0, 0), values, None, symmetric=symmetric, names=("nngp", "ntk"), wrt=k.module.trained
         )
         assert "xla.gpu.triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from tensorprog.backend.fused.launch import Blocks, gram, launch, side_rows
 from tensorprog.backend.fused.writer import FusedModule, build_fused
-from tensorprog.backend.kernel import Kernel, _itemsize, _samples
+from tensorprog.backend.kernel import Kernel, Trained, _itemsize, _samples
 from tensorprog.backend.memory import Footprint, device_memory
 from tensorprog.backend.tiles import Tiling
 from tensorprog.theorem.recursion import Recursion
@@ -66,18 +66,18 @@ class FusedKernel(Kernel):
     def _block_fused(self):
         return jax.jit(self._evaluate_fused, static_argnames=("symmetric", "names", "wrt"))
 
-    def _evaluate_fused(self, x1, x2, left, right, corner, params, symmetric: bool, names, wrt):
+    def _evaluate_fused(self, x1, x2, left, right, corner, params, rates, symmetric: bool, names, wrt):
         """One tile of pairs; `corner` is where it begins in either batch. params: None for the program's own."""
         params = self._namespace["PARAMETERS"] if params is None else params
         return self._through_layers(
-            self._grams(x1, x2, left, right), x1, x2, left, right, corner, params, symmetric, names, wrt
+            self._grams(x1, x2, left, right), x1, x2, left, right, corner, params, symmetric, names, Trained(wrt, rates)
         )
 
     def _grams(self, x1, x2, left, right):
         """What goes into the kernel of all pairs: arrays (N1, N2)."""
         return [gram(t, (x1, x2), (left, right)) for t in self.fused.grams]
 
-    def _through_layers(self, grams, x1, x2, left, right, corner, params, symmetric: bool, names, wrt):
+    def _through_layers(self, grams, x1, x2, left, right, corner, params, symmetric: bool, names, trained: Trained):
         """The kernels of a tile from its Grams."""
         height, width = self.blocks.rows, self.blocks.columns
         of_rows = [side_rows(t, x1, left, height) for t in self.fused.sides]
@@ -100,7 +100,7 @@ class FusedKernel(Kernel):
             params,
             Footprint(self.program, {}).sizes_of(x1),
             self.module.trained,
-            wrt,
+            trained,
             names,
             blocks=self.blocks,
             interpret=self.interpret,
@@ -115,9 +115,8 @@ class FusedKernel(Kernel):
         if not self._works:
             return super()._block(x1, x2, left, right, corner, symmetric, values, names, trained)
         try:
-            found = self._block_fused(
-                x1, x2, left, right, corner, values, symmetric=symmetric, names=names, wrt=trained
-            )
+            options = {"symmetric": symmetric, "names": names, "wrt": trained.names}
+            found = self._block_fused(x1, x2, left, right, corner, values, trained.rates, **options)
         except Exception as error:  # whatever Pallas, Triton and the driver have to say
             if self.strict or self._proven:
                 raise

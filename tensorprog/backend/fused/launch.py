@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tensorprog.backend.fused.writer import FusedModule, GramTable, SideTable
+from tensorprog.backend.kernel import Trained
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def launch(
     params: Mapping[str, Any],
     sizes: Mapping[str, int],
     trained: Sequence[str],
-    moving: Sequence[str],
+    moving: Trained,
     names: Sequence[str],
     *,
     blocks: Blocks,
@@ -80,7 +81,8 @@ def launch(
 
     grams: (N1, N2) each; left, right: from `side_rows`, by table of the module; tags: (words, N1) and (words, N2) of
     an integer type, rounded up likewise, which agree for equal samples. trained: all parameters that may move; moving:
-    those that do. params: numbers by name, floats or traced. interpret: without an accelerator, slowly.
+    those that do, and their rates, if any. params: numbers by name, floats or traced. interpret: without an
+    accelerator, slowly.
 
     Raises what Pallas raises where it cannot lower the kernel.
     """
@@ -92,7 +94,9 @@ def launch(
     height, width = blocks.rows, blocks.columns
     # Numbers known when this is traced become constants of the kernel; others are read from an array.
     parameters = [p for p, value in params.items() if not isinstance(value, float)]
-    values = jnp.stack([jnp.asarray(params[p], dtype) for p in parameters] or [jnp.zeros((), dtype)])
+    rates = dict(moving.rates or {})
+    several = [*(params[p] for p in parameters), *rates.values()]
+    values = jnp.stack([jnp.asarray(v, dtype) for v in several] or [jnp.zeros((), dtype)])
     inputs = [*grams, values, *left, *right, *tags]
 
     def rows_of(array):
@@ -115,6 +119,7 @@ def launch(
         entries = tuple(triton.load(refs.pop(0), mask=mask, other=0.0) for _ in grams)
         numbers = refs.pop(0)
         given = {**params, **{p: numbers[k] for k, p in enumerate(parameters)}}
+        at_rates = Trained(moving.names, {p: numbers[k] for k, p in enumerate(rates, len(parameters))})
         sides = [{t.name: partial(_row, refs.pop(0), axis) for t in module.sides} for axis in (0, 1)]
         equal = jnp.ones((height, width), bool)
         of_rows, of_columns = refs
@@ -122,8 +127,7 @@ def launch(
             equal = equal & (_row(of_rows, 0, word) == _row(of_columns, 1, word))
 
         def cross(move):
-            moves = {p: move if p in moving else 0.0 for p in trained}
-            return tile(entries, *sides, equal, given, moves, sizes)
+            return tile(entries, *sides, equal, given, at_rates.moves(move, trained), sizes)
 
         zero = jnp.zeros((), dtype)
         if "ntk" in names:

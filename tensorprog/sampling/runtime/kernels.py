@@ -38,7 +38,7 @@ def survey_of(shapes):
     ones = dict.fromkeys(PARAMETERS, 1.0)
 
     def run(x):
-        found.append(Survey(laws_of(ones, sizes_of(x), ())))
+        found.append(Survey(laws_of(ones, sizes_of(x), {})))
         network(found[0], x, ones)
         return 0
 
@@ -55,7 +55,7 @@ def layout_of(*runs):
         found = []
 
         def run(x):
-            found.append(HeldSurvey(laws_of(ones, sizes_of(x), ()), groups))
+            found.append(HeldSurvey(laws_of(ones, sizes_of(x), {}), groups))
             for y in network(found[0], x, ones)[OUTPUT][0]:
                 for channel, (_, operand) in ({} if y is ZERO_VECTOR else y.features).items():
                     found[0].note_operand(channel, operand)
@@ -72,7 +72,7 @@ def output_shape(x):
     found = []
 
     def run(x):
-        path = Survey(laws_of(dict.fromkeys(PARAMETERS, 1.0), sizes_of(x), ()))
+        path = Survey(laws_of(dict.fromkeys(PARAMETERS, 1.0), sizes_of(x), {}))
         found.append(network(path, x, dict.fromkeys(PARAMETERS, 1.0))[OUTPUT][1])
         return 0
 
@@ -113,16 +113,16 @@ def pair_points(x1, x2, ntk, points, replicates, seed, dtype):
     return held, plain
 
 
-def sampled_pair(x1, x2, params, points, trained, ntk):
+def sampled_pair(x1, x2, params, points, rates, ntk):
     """NNGP and NTK of each pair of samples by replicate: (N1, N2, replicates, outputs of x1, outputs of x2).
 
-    points: of `pair_points`. The NTK is that of the parameters in `trained`, None if not `ntk`.
+    points: of `pair_points`. The NTK is that of the parameters in `rates`, at these; None if not `ntk`.
     """
     held, plain = points
     first = {k: a[:, None, None] for k, a in x1.items()}
     second = {k: a[None, :, None] for k, a in x2.items()}
     batch = batch_shape(x1), batch_shape(x2)
-    laws = laws_of(params, sizes_of(x1), trained)
+    laws = laws_of(params, sizes_of(x1), rates)
     nngp = tangent = None
     if plain is not None:
         nngp, tangent = plain_pair(x1, x2, first, second, batch, laws, params, plain, ntk)
@@ -169,7 +169,7 @@ def sampled_limits(x, params, points):
     counts = groups.counts(survey)
     (own,) = split_points(points, counts)
     shape = (batch_shape(x), 1, points.shape[0])
-    path = Path(laws_of(params, sizes_of(x), ()), groups, counts, own, shape)
+    path = Path(laws_of(params, sizes_of(x), {}), groups, counts, own, shape)
     results = network(path, {k: a[:, None, None] for k, a in x.items()}, params)
     dtype = points.dtype
     return {
@@ -186,7 +186,16 @@ def mean_and_error(values, axis):
 
 
 def kernel(
-    x1, x2=None, get=("nngp", "ntk"), params=None, wrt=TRAINED, points=1021, replicates=8, seed=0, return_stderr=False
+    x1,
+    x2=None,
+    get=("nngp", "ntk"),
+    params=None,
+    wrt=TRAINED,
+    points=1021,
+    replicates=8,
+    seed=0,
+    return_stderr=False,
+    rates=None,
 ):
     """Kernels between the samples of x1 and x2 (of x1 with itself where x2 is None), by simulation.
 
@@ -201,8 +210,10 @@ def kernel(
     values = {**PARAMETERS, **(params or {})}
     x1 = as_inputs(x1)
     x2 = x1 if x2 is None else as_inputs(x2)
-    normals = pair_points(x1, x2, "ntk" in names, points, replicates, seed, next(iter(x1.values())).dtype)
-    both = sampled_pair(x1, x2, values, normals, tuple(wrt), "ntk" in names)
+    dtype = next(iter(x1.values())).dtype
+    normals = pair_points(x1, x2, "ntk" in names, points, replicates, seed, dtype)
+    rates = {name: jnp.asarray((rates or {}).get(name, 1.0), dtype) for name in wrt}
+    both = sampled_pair(x1, x2, values, normals, rates, "ntk" in names)
     shape = (*output_shape(x1), *output_shape(x2))
     found = {}
     for name, k in zip(("nngp", "ntk"), both, strict=True):

@@ -1,0 +1,126 @@
+"""What a kernel is called with besides data, and what one may do with programs and kernels."""
+
+import jax
+import numpy as np
+import pytest
+
+import tensorprog as tp
+
+X = np.random.default_rng(0).normal(size=(3, 4))
+
+MLP = """program two_layers(var_w = 2, slope = 0.1)
+input x : R(d)
+weight W1 : A(n, d) ~ N(0, 1) / sqrt(d)
+weight W2 : A(n, n) ~ N(0, 1) * sqrt(var_w / n)
+vector b : G(n) ~ N(0, 1)
+vector v : G(n) ~ N(0, 1)
+fixed vector c : G(n) ~ N(0, 1)
+output y := v.T @ relu(W2 @ relu(W1 @ x) + b + c) / sqrt(n)
+"""
+
+SAMPLED = """program gate()
+input x : R(d)
+weight W, U : A(n, d) ~ N(0, 1) / sqrt(d)
+weight V : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+z := sigmoid(W @ x) * tanh(U @ x) * tanh(W @ x + U @ x)
+output y := v.T @ (tanh(V @ z + W @ x) * relu(V @ z - U @ x)) / sqrt(n)
+"""
+
+
+@pytest.fixture(scope="module")
+def program():
+    return tp.parse(MLP)
+
+
+@pytest.fixture(scope="module")
+def kernel(program):
+    return program.kernel()
+
+
+# ---------------------------------------------------------------- rates
+
+
+def test_the_ntk_at_rates_is_the_sum_of_parts_times_rates(kernel):
+    rates = {"W1": 2.0, "b": 0.25, "v": 0}
+    parts = {p: kernel(X, None, "ntk", wrt=p) for p in ("W1", "W2", "b", "v")}
+    right = sum(rates.get(p, 1) * part for p, part in parts.items())
+    np.testing.assert_allclose(kernel(X, None, "ntk", rates=rates), right, rtol=1e-12)
+    np.testing.assert_allclose(
+        kernel(X, X[:2], "ntk", rates=rates, wrt=("W1", "v")), 2 * parts["W1"][:, :2], rtol=1e-12
+    )
+    np.testing.assert_allclose(kernel(X, rates=rates).nngp, kernel(X, None, "nngp"), rtol=1e-12)
+
+
+def test_rates_may_be_traced(kernel):
+    part = kernel(X, None, "ntk", wrt="W2")
+    slope = jax.jit(jax.jacfwd(lambda r: kernel(X, None, "ntk", rates={"W2": r})))(3.0)
+    np.testing.assert_allclose(slope, part, rtol=1e-12)
+
+
+def test_rates_keep_the_dtype_of_the_data(kernel):
+    assert kernel(X.astype(np.float32), None, "ntk", rates={"W2": np.float64(3)}).dtype == np.float32
+
+
+def test_the_ntk_at_rates_of_what_is_sampled():
+    k = tp.parse(SAMPLED).kernel(points=251, replicates=2)
+    parts = {p: k(X[:2], None, "ntk", wrt=p) for p in ("W", "U", "V", "v")}
+    right = parts["V"] * 3 + parts["W"] * 0.5 + parts["v"]
+    np.testing.assert_allclose(k(X[:2], None, "ntk", rates={"V": 3.0, "W": 0.5, "U": 0}), right, rtol=1e-9)
+
+
+def test_the_ntk_at_rates_of_a_fused_kernel(program, kernel):
+    rates = {"W1": 2.0, "b": 0.25, "v": 0}
+    fused = program.kernel(backend="fused")
+    np.testing.assert_allclose(fused(X, None, "ntk", rates=rates), kernel(X, None, "ntk", rates=rates), rtol=1e-12)
+
+
+def test_an_emitted_kernel_has_rates_too(program, kernel):
+    namespace: dict = {}
+    exec(program.kernel().backend.module.source, namespace)
+    rates = {"W1": 2.0, "v": 0}
+    right = kernel(X, None, "ntk", rates=rates)
+    np.testing.assert_allclose(namespace["kernel"](X, None, "ntk", rates=rates), right, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"wrt": {"v": 100.0}}, "rates="),
+        ({"wrt": "c"}, "'c' is no trained parameter"),
+        ({"wrt": 3}, "wrt is the name"),
+        ({"rates": {"w2": 1.0}}, "trained are W1, W2"),
+        ({"rates": {"c": 1.0}}, "no trained parameter"),
+        ({"rates": {"W2": -1.0}}, "0 or more"),
+        ({"rates": {"W2": "fast"}}, "is a number"),
+        ({"rates": {"W2": [1.0, 2.0]}}, "one number"),
+        ({"rates": {"W2": float("nan")}}, "finite"),
+        ({"rates": 2.0}, "dict"),
+        ({"params": 2.0}, "dict"),
+        ({"params": {"var_w": "two"}}, "is a number"),
+        ({"params": {"W2": 2.0}}, "no parameter 'W2'"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(kernel, options, words):
+    with pytest.raises(ValueError, match=words):
+        kernel(X, None, "ntk", **options)
+
+
+# ---------------------------------------------------------------- laws in a call
+
+
+def test_a_negative_variance_in_a_call_is_the_error_of_loading_it(kernel):
+    with pytest.raises(tp.ProgramError) as loaded:
+        tp.parse(MLP, var_w=-1)
+    with pytest.raises(tp.ProgramError) as called:
+        kernel(X, params={"var_w": -1.0})
+    assert (called.value.line, called.value.column) == (loaded.value.line, loaded.value.column)
+    assert str(called.value).splitlines()[1:] == str(loaded.value).splitlines()[1:]
+    kernel(X, params={"var_w": 0.0})
+    jax.jit(lambda w: kernel(X, None, "nngp", params={"var_w": w}))(-1.0)  # what is traced is not looked at
+
+
+def test_a_variance_by_index_is_looked_at_in_a_call_too():
+    k = tp.parse(MLP.replace("vector b : G(n) ~ N(0, 1)", "vector b : G(n) ~ N(0, var_w - 1)")).kernel()
+    with pytest.raises(tp.ProgramError, match="negative"):
+        k(X, None, "nngp", params={"var_w": 0.5})
