@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from .arcsine import arcsin_by_cosine
+from .shapes import correlation
 
 
 @jax.custom_jvp
@@ -35,16 +36,50 @@ def _erf_dual_jvp(primals, tangents):
     return erf_dual(k, p, q), sum(terms[1:], terms[0]) if terms else jnp.zeros_like(slope)
 
 
+@jax.custom_jvp
 def _determinant(k, p, q):
-    """That of 1 + 2·covariance."""
-    return 1 + 2 * (p + q) + 4 * (p * q - k * k)
+    """That of 1 + 2·covariance; pq - k² by the correlation, which rounding leaves at 1 for equal inputs."""
+    c = correlation(k, p, q)
+    return 1 + 2 * (p + q) + 4 * (p * q * ((1 - c) * (1 + c)))
 
 
+@partial(_determinant.defjvp, symbolic_zeros=True)
+def _determinant_jvp(primals, tangents):
+    value, (k, p, q) = _determinant(*primals), primals
+    slopes = zip((-8 * k, 2 + 4 * q, 2 + 4 * p), tangents, strict=True)
+    terms = [slope * moved for slope, moved in slopes if type(moved) is not SymbolicZero]
+    return value, sum(terms[1:], terms[0]) + jnp.zeros_like(value) if terms else jnp.zeros_like(value)
+
+
+@jax.custom_jvp
 def xerf_dual(k, p, q):
-    """E z·erf(z)·w·erf(w), from E erf(z) erf(w) by Stein's lemma in both arguments; means zero."""
-    rest = p * q + k * k - 2 * k * k * (p / (1 + 2 * p) + q / (1 + 2 * q))
-    root = jnp.sqrt(_determinant(k, p, q))
+    """E z·erf(z)·w·erf(w), from E erf(z) erf(w) by Stein's lemma in both arguments; means zero.
+
+    d/dk = E (z·erf(z))' (w·erf(w))' and d/dp = (1/2) E (z·erf(z))'' w·erf(w), with no terms that cancel at large
+    variance.
+    """
+    root, c = jnp.sqrt(_determinant(k, p, q)), correlation(k, p, q)
+    rest = p * q * ((1 - c) * (1 + c)) + k * k * (1 / (1 + 2 * p) + 1 / (1 + 2 * q))
     return k * erf_dual(k, p, q) + (4 / jnp.pi) * rest / root
+
+
+@partial(xerf_dual.defjvp, symbolic_zeros=True)
+def _xerf_dual_jvp(primals, tangents):
+    k, p, q = primals
+    dk, dp, dq = tangents
+    value, determinant, left, right = xerf_dual(k, p, q), _determinant(k, p, q), 1 / (1 + 2 * p), 1 / (1 + 2 * q)
+    root, terms = jnp.sqrt(determinant), []
+    if type(dk) is not SymbolicZero:
+        terms.append((erf_dual(k, p, q) + (4 / jnp.pi) * k / root * (left + right + 1 / determinant)) * dk)
+    c = correlation(k, p, q)
+    for inverse, other, moved in ((left, q, dp), (right, p, dq)):
+        if type(moved) is not SymbolicZero:
+            # the density times erf' is that of variances p/(1 + 2p) and rest, and of covariance k/(1 + 2p)
+            rest, covariance = (other + 2 * (p * q * ((1 - c) * (1 + c)))) * inverse, k * inverse
+            near = 0.5 * (1 + inverse) * rest
+            far = 2 * covariance * covariance * (1 + rest) / (determinant * inverse)
+            terms.append((4 / jnp.pi) * (near - far) / root * moved)
+    return value, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(value)
 
 
 def gelu_dual(k, p, q):
