@@ -288,6 +288,10 @@ def add(*terms: Node) -> Node:
     return flat[0] if len(flat) == 1 else Add(tuple(flat))
 
 
+def _has_roots(expression: sympy.Expr) -> bool:
+    return any(part.is_Pow and not part.exp.is_Integer for part in sympy.preorder_traversal(expression))
+
+
 def product(*factors: Node) -> Node:
     """The product, constants gathered in front and products flattened."""
     flat: list[Node] = []
@@ -296,6 +300,9 @@ def product(*factors: Node) -> Node:
         for x in t.factors if isinstance(t, Product) else (t,):
             if isinstance(x, Constant):
                 number *= x.value
+            elif isinstance(x, Apply) and x in flat and _has_roots(x.expression):
+                # sqrt(u)·sqrt(u) is u, which has a slope at u = 0, and a value beyond
+                flat[flat.index(x)] = Apply(x.expression**2, x.arguments)
             else:
                 flat.append(x)
     if number == 0:

@@ -39,8 +39,10 @@ def deviation(p):
 
 @jax.custom_jvp
 def inverse_deviation(p):
-    """1/sqrt(p), and 0 at p = 0, with the derivative 0 there; a root comes last, which XLA does not compute twice."""
-    return jnp.sqrt(1 / jnp.where(p >= jnp.finfo(p.dtype).tiny, p, jnp.inf))
+    """1/sqrt(p), and 0 at p = 0, with the derivative 0 there; a root comes last, which XLA does not compute twice. What
+    is not a number stays so.
+    """
+    return jnp.sqrt(1 / jnp.where(p < jnp.finfo(p.dtype).tiny, jnp.inf, p))
 
 
 @inverse_deviation.defjvp

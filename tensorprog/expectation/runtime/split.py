@@ -127,7 +127,9 @@ def integrate_graded(integrand, places, mean, root, depth, nodes, shape, dtype):
         # an empty piece adds nothing, whatever the integrand is there
         return total + jnp.sum(jnp.where(right > left, term, 0), axis=0).astype(dtype)
 
-    return lax.fori_loop(jnp.zeros_like(chunks), (edges.shape[0] - 1) * chunks, add, jnp.zeros(shape, dtype))
+    # pieces of no length are left out, and so are those whose ends are not numbers: a value that is none stays so
+    start = jnp.zeros(shape, dtype) + jnp.where(jnp.isnan(mean + root), jnp.nan, 0).astype(dtype)
+    return lax.fori_loop(jnp.zeros_like(chunks), (edges.shape[0] - 1) * chunks, add, start)
 
 
 def inserted(ordered, value):
