@@ -63,9 +63,9 @@ def kinks_source(name: str, side: Side, places: Sequence[sympy.Expr]) -> str:
     """`def name(*scalars)` for the places where the side's function has kinks or jumps."""
     scalars = scalar_names(side)
     codes = [functions.jax_code(place, scalars) for place in places]
-    tuple_code = f"({codes[0]},)" if len(codes) == 1 else f"({', '.join(codes)})"
+    returned = tuple_code(codes)
     # a rule's derivatives may bring scalars of their own, which come last
-    return f"def {name}({', '.join([*scalars.values(), '*_'])}):\n    return {tuple_code}\n"
+    return f"def {name}({', '.join([*scalars.values(), '*_'])}):\n    return {returned}\n"
 
 
 def two_functions(prefix: str, f: Side, g: Side) -> tuple[str, str, tuple[str, ...]]:

@@ -65,8 +65,10 @@ def plan_mean(f: sympy.Expr, z: sympy.Symbol, *, mean: bool = False, prefix: str
     rule = f"split_mean({prefix}_places{'' if marks.finest == 1 else f', {marks.finest:.3g}'})"
     if facts.smooth and not marks.centred:
         rule = f"smooth_mean({rule}, {marks.finest:.3g})"
+    known = not facts.singular and set(facts.kinks + facts.jumps) <= set(marks.places)
+    order = f"({facts.continuity}, {prefix}_places)" if known and not facts.smooth else str(facts.continuity)
 
     def call(p, mu, scalars):
-        return f"gaussian_mean({rule}, {facts.continuity}, {prefix}, {p}, {mu or '0.0'}, {scalar_tuple(side, scalars)})"
+        return f"gaussian_mean({rule}, {order}, {prefix}, {p}, {mu or '0.0'}, {scalar_tuple(side, scalars)})"
 
     return MeanPlan("split quadrature", ANY_VARIANCE, definitions, ("mean", "split"), call)

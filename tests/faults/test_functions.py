@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 
@@ -114,3 +115,43 @@ def test_functions_of_sums_of_squares_against_finite_networks(text, name, shape)
 def test_a_centred_vector(one):
     program = str(one("relu(x)")).replace("output y := v.T @ f(W @ x)", "h := W @ x\noutput y := v.T @ f(h - <h> / n)")
     np.testing.assert_allclose(kernels(tp.parse(program)), [0.5, 1.0], rtol=1e-12)
+
+
+def mixed(program, x, y, get="nngp"):
+    """∂²K/∂x∂y, (d, d), and the differences of ∂K/∂y along x."""
+    kernel = program.kernel()
+    value = lambda a, b: kernel(a[None], b[None], get)[0, 0]  # noqa: E731
+    both = jax.jit(jax.jacfwd(jax.value_and_grad(value, 1), 0))
+    slope = jax.jit(jax.grad(value, 1))
+    step = 1e-4
+    differences = [(slope(x + step * e, y) - slope(x - step * e, y)) / (2 * step) for e in np.eye(len(x))]
+    return np.asarray(both(x, y)[1]).T, np.stack(differences)
+
+
+KINKED = [
+    ("relu(x)", lambda z: z > 0),
+    ("elu(x)", lambda z: np.where(z > 0, 1, np.exp(np.minimum(z, 0)))),
+    pytest.param("max(min(x, 1), -1)", lambda z: np.abs(z) < 1, marks=pytest.mark.slow),
+    pytest.param("min(relu(x), 6)", lambda z: (z > 0) & (z < 6), marks=pytest.mark.slow),
+    pytest.param("x / (1 + abs(x))", lambda z: 1 / (1 + np.abs(z)) ** 2, marks=pytest.mark.slow),
+    pytest.param("relu(x - 1)", lambda z: z > 1, marks=pytest.mark.slow),
+    pytest.param("relu(x)**2", lambda z: 2 * np.maximum(z, 0), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("function", "slope"), KINKED)
+def test_derivative_observations(one, function, slope):
+    x, y = np.array([1.0, 2.0]), np.array([0.7, -0.4])
+    program = one(function)
+    # at x = y it is E w wᵀ f'(w·x)², w of covariance 1/d
+    root = np.sqrt(x @ x / 2)
+    t, weight = np.polynomial.legendre.leggauss(200)
+    edges = np.unique([-9, -1 / root, 0, 1 / root, 6 / root, 9])
+    zs = np.concatenate([(a + b) / 2 + (b - a) / 2 * t for a, b in itertools.pairwise(edges)])
+    ws = np.concatenate([(b - a) / 2 * weight for a, b in itertools.pairwise(edges)])
+    square = ws * np.exp(-(zs**2) / 2) / np.sqrt(2 * np.pi) * slope(root * zs) ** 2
+    axis = x / np.sqrt(x @ x)
+    right = (square.sum() * np.eye(2) + (square @ (zs**2 - 1)) * np.outer(axis, axis)) / 2
+    np.testing.assert_allclose(mixed(program, x, x)[0], right, rtol=1e-7, atol=1e-9)
+    found, differences = mixed(program, x, y)
+    np.testing.assert_allclose(found, differences, rtol=1e-6, atol=1e-8)

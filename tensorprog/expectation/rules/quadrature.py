@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tensorprog import functions
 from tensorprog.expectation.emit import kinks_source, same_function, scalar_tuple, two_functions
-from tensorprog.expectation.landmarks import Landmarks, landmarks
+from tensorprog.expectation.landmarks import MOST_PLACES, Landmarks, landmarks
 from tensorprog.expectation.plan import Plan, Request
 from tensorprog.expectation.rules import rule
 
@@ -14,7 +14,7 @@ ANY_VARIANCE = "1e-8 at any variance (float64); 1e-5 in float32"
 def _plan(request: Request, name: str, accuracy: str, modules, rule_code: str, definitions=()) -> Plan:
     f, g = request.f, request.g
     f_name, g_name, sources = two_functions(request.prefix, f, g)
-    order = tuple(functions.facts(side.expr, side.variable).continuity for side in (f, g))
+    order, jumps = _order(request)
 
     def call(k, p, q, mu, nu, scalars_f, scalars_g):
         return (
@@ -22,7 +22,23 @@ def _plan(request: Request, name: str, accuracy: str, modules, rule_code: str, d
             f"{scalar_tuple(f, scalars_f)}, {scalar_tuple(g, scalars_g)})"
         )
 
-    return Plan(name, accuracy, (*sources, *definitions), ("pair", *modules), call)
+    modules = ("pair", *modules, *(["split"] if jumps else []))
+    return Plan(name, accuracy, (*sources, *jumps, *definitions), modules, call)
+
+
+def _order(request: Request) -> tuple[str, list[str]]:
+    """What `gaussian_pair` takes as order, and definitions it needs: of the places where derivatives jump."""
+    sides = (request.f, request.g)
+    facts = [functions.facts(side.expr, side.variable) for side in sides]
+    times = ", ".join(str(f.continuity) for f in facts)
+    known = all(f.located and not f.singular and len(f.kinks + f.jumps) <= MOST_PLACES for f in facts)
+    if all(f.smooth for f in facts) or not known:
+        return f"({times})", []
+    same = same_function(*sides)
+    names = [f"{request.prefix}{end}_jumps" for end in (("", "") if same else ("_left", "_right"))]
+    sources = [kinks_source(name, side, f.kinks + f.jumps) for name, side, f in zip(names, sides, facts, strict=True)]
+    marks = ", ".join(f"({name}, split_mean({name}))" for name in names)
+    return f"({times}, {marks})", sources[:1] if same else sources
 
 
 def _cuts(request: Request) -> tuple[str, str, list[str], tuple[Landmarks, Landmarks]]:

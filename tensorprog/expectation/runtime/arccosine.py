@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from .arcsine import polynomial, positive_arcsin
-from .shapes import correlation, deviation, inverse_deviation, reciprocal
+from .shapes import correlation, correlation_gap, deviation, inverse_deviation, leg, reciprocal
 
 # Polynomials in the gap g = 1 - |c| on [0, 1], interpolated at its Chebyshev nodes. arccos(1 - g)/sqrt(g), to 2e-8 in
 # single and to 7e-17 in double precision:
@@ -75,17 +75,6 @@ EXCESS_DOUBLE = (
 )
 
 
-def _correlation_and_gap(k, p, q):
-    """(|c|, 1 - |c|) at the correlation c = k/sqrt(pq); (0, 1) where a variance vanishes.
-
-    Like `correlation`, it takes |c| within a few roundings of 1 for 1: equal inputs have correlation 1 exactly, where
-    all that is singular in 1 - c² takes its limit.
-    """
-    x = jnp.abs(k) * inverse_deviation(p) * inverse_deviation(q)
-    gap = 1 - x
-    return x, jnp.where(gap < 4 * float(jnp.finfo(gap.dtype).eps), 0, gap)
-
-
 def _at(gap, single, double):
     """A polynomial in the gap, at the accuracy of its dtype."""
     return polynomial(double if gap.dtype == jnp.float64 else single, gap)
@@ -97,7 +86,7 @@ def sign_dual(k, p, q):
 
     Its derivative is infinite at c = +-1, and taken as 0 there: right where c stays +-1, as on a kernel's diagonal.
     """
-    angle = positive_arcsin(*_correlation_and_gap(k, p, q))
+    angle = positive_arcsin(*correlation_gap(k, p, q))
     return (2 / jnp.pi) * jnp.where(k < 0, -angle, angle)
 
 
@@ -116,7 +105,7 @@ def _sign_dual_tangent(primals, tangents):
     for variance, moved in ((p, dp), (q, dq)):
         if type(moved) is not SymbolicZero:
             terms.append(-0.5 * c * moved * reciprocal(variance))
-    slope = (2 / jnp.pi) * reciprocal(jnp.sqrt((1 - c) * (1 + c)))
+    slope = (2 / jnp.pi) * reciprocal(leg(k, p, q))
     return slope * sum(terms[1:], terms[0])
 
 
@@ -127,7 +116,7 @@ def _abs_slope(k, p, q):
     The factor stands in the root so that it is not the root that `_abs_dual` takes: XLA writes roots to memory where
     several loops read them, which costs more than taking two.
     """
-    _, gap = _correlation_and_gap(k, p, q)
+    _, gap = correlation_gap(k, p, q)
     angle = 1 - jnp.sqrt((4 / jnp.pi**2) * gap) * _at(gap, ARCCOS_SINGLE, ARCCOS_DOUBLE)
     return jnp.where(k < 0, -angle, angle)
 
@@ -149,7 +138,7 @@ def _abs_dual(k, p, q):
     d/dk = E sign(z) sign(w), where c counts as 0 if a variance vanishes; d/dp = sqrt(q(1 - c²)/p)/pi, taken as 0 at p
     = 0.
     """
-    _, gap = _correlation_and_gap(k, p, q)
+    _, gap = correlation_gap(k, p, q)
     # sqrt(p) as p/sqrt(p): no root but that of the correlation.
     deviations = (p * inverse_deviation(p)) * (q * inverse_deviation(q))
     excess = jnp.sqrt(gap) * gap * _at(gap, EXCESS_SINGLE, EXCESS_DOUBLE)
@@ -167,9 +156,7 @@ def _abs_dual_jvp(primals, tangents):
         terms.append(_abs_slope(k, p, q) * dk)
     for variance, other, moved in ((p, q, dp), (q, p, dq)):
         if type(moved) is not SymbolicZero:
-            _, gap = _correlation_and_gap(k, p, q)
-            root = jnp.sqrt(gap * (2 - gap))
-            terms.append(root * deviation(other) * inverse_deviation(variance) / jnp.pi * moved)
+            terms.append(leg(k, p, q) * deviation(other) * inverse_deviation(variance) / jnp.pi * moved)
     return value, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(value)
 
 

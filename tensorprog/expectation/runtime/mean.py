@@ -8,8 +8,8 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from .pair import derivative, scalar_derivative, times_distance
 from .shapes import common_shape, reciprocal, same_rank
+from .slopes import density, derivative, jump, scalar_derivative, times_distance
 
 
 def trapezoid_mean(f, p, mu, scalars):
@@ -43,10 +43,10 @@ def smooth_mean(beyond, finest=1.0):
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def gaussian_mean(rule, order, f, p, mu, scalars):
     """E f(z, *scalars), z Gaussian with mean mu and variance p, by `rule`; f can be differentiated `order` times
-    before it jumps.
+    before it jumps, at places(*scalars) if order is a pair (order, places).
 
-    d/dmu = E f'(z) and d/dp = (1/2) E f''(z), or E (z - mu) f'(z)/(2p) where f' jumps; NaN where a jump's delta is
-    missing.
+    d/dmu = E f'(z) and d/dp = (1/2) E f''(z), or E (z - mu) f'(z)/(2p) where f' jumps, in the sense of distributions
+    where f does; NaN where the places of jumps are not known.
     """
     return rule(f, p, mu, scalars)
 
@@ -55,20 +55,31 @@ def gaussian_mean(rule, order, f, p, mu, scalars):
 def _gaussian_mean_jvp(rule, order, f, primals, tangents):
     p, mu, scalars = primals
     dp, dmu, dscalars = tangents
+    times, places = order if isinstance(order, tuple) else (order, None)
 
     def mean(u, lost=0, values=scalars):
-        value = gaussian_mean(rule, order - lost, u, p, mu, values)
-        return value if order - lost >= -1 else jnp.full_like(value, jnp.nan)
+        return gaussian_mean(rule, (max(times - lost, -1), places), u, p, mu, values)
+
+    def at_jumps(weight):
+        """What the deltas of f' add, each times weight(place)."""
+        if times >= 0:
+            return 0.0
+        if places is None:
+            return jnp.nan
+        dtype = jnp.result_type(p, mu)
+        return sum(jump(f, a, scalars, dtype) * density(a, mu, p) * weight(a) for a in places(*scalars))
 
     value = mean(f)
     terms = [jnp.zeros_like(value)]
-    if type(dp) is not SymbolicZero and order >= 1:
+    if type(dp) is not SymbolicZero and times >= 1:
         terms.append(0.5 * mean(derivative(derivative(f)), 2) * dp)
     elif type(dp) is not SymbolicZero:
-        terms.append(mean(times_distance(f), 1, (*scalars, mu)) * (0.5 * reciprocal(p)) * dp)
+        away = mean(times_distance(derivative(f)), 1, (*scalars, mu)) + at_jumps(lambda a: a - mu)
+        terms.append(away * (0.5 * reciprocal(p)) * dp)
     if type(dmu) is not SymbolicZero:
-        terms.append(mean(derivative(f), 1) * dmu)
+        terms.append((mean(derivative(f), 1) + at_jumps(jnp.ones_like)) * dmu)
     for i, tangent in enumerate(dscalars):
         if type(tangent) is not SymbolicZero:
-            terms.append(mean(scalar_derivative(f, i), 1) * tangent)
+            by_scalar = mean(scalar_derivative(f, i), 1)
+            terms.append((by_scalar if times >= 0 else jnp.full_like(by_scalar, jnp.nan)) * tangent)
     return value, jnp.broadcast_to(sum(terms), value.shape).astype(value.dtype)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .shapes import correlation, reciprocal, same_rank
+from .shapes import correlation, reciprocal, same_rank, sine
 
 ndtr = jax.scipy.special.ndtr
 
@@ -25,13 +25,24 @@ def in_deviations(mean, variance):
     return jnp.clip(mean / jnp.maximum(root, tiny), -40, 40)
 
 
+@jax.custom_jvp
 def given(h, k, c):
-    """(h - c·k)/sqrt(1 - c²), the first Gaussian's mean in deviations where the second is zero; 0/0 is 0."""
-    s = jnp.sqrt((1 - c) * (1 + c))
+    """(h - c·k)/sqrt(1 - c²), the first Gaussian's mean in deviations where the second is zero; 0/0 is 0.
+
+    Its derivatives count as 0 at c = +-1, as those of `sine`.
+    """
+    s = sine(c)
     tiny = float(jnp.finfo(s.dtype).tiny) ** 0.5
     # h - c·k without cancellation where c is near 1 and h near k, or c near -1 and h near -k
     distance = jnp.where(c >= 0, (h - k) + (1 - c) * k, (h + k) - (1 + c) * k)
     return jnp.clip(distance / jnp.maximum(s, tiny), -1e9, 1e9)
+
+
+@given.defjvp
+def _given_jvp(primals, tangents):
+    (h, k, c), (dh, dk, dc) = primals, tangents
+    value, inverse = given(h, k, c), reciprocal(sine(c))
+    return value, (dh - c * dk - k * dc + value * c * inverse * dc) * inverse
 
 
 def owen(h, u):
@@ -82,7 +93,7 @@ def _step_step_jvp(primals, tangents):
     p_root, q_root = reciprocal(jnp.sqrt(p)), reciprocal(jnp.sqrt(q))
     dh, dj = (dmu - 0.5 * mu * dp * p_root**2) * p_root, (dnu - 0.5 * nu * dq * q_root**2) * q_root
     dc = dk * p_root * q_root - 0.5 * c * (dp * p_root**2 + dq * q_root**2)
-    by_c = normal_density(j) * normal_density(given(h, j, c)) * reciprocal(jnp.sqrt((1 - c) * (1 + c)))
+    by_c = normal_density(j) * normal_density(given(h, j, c)) * reciprocal(sine(c))
     slope = normal_density(h) * ndtr(given(j, h, c)) * dh + normal_density(j) * ndtr(given(h, j, c)) * dj + by_c * dc
     return step_step(*primals), slope
 
@@ -97,7 +108,7 @@ def step_relu(k, p, q, mu, nu):
 
 def _relu_at_edge(p, q, h, j, c):
     """E delta(z) relu(w): the density of z at 0 times the mean of relu(w) there; 0 at p = 0."""
-    t, s = given(j, h, c), jnp.sqrt((1 - c) * (1 + c))
+    t, s = given(j, h, c), sine(c)
     mean = (j - c * h) * ndtr(t) + s * normal_density(t)
     return normal_density(h) * reciprocal(jnp.sqrt(p)) * jnp.sqrt(q) * mean
 
@@ -120,7 +131,7 @@ def _step_relu_jvp(primals, tangents):
 def relu_relu(k, p, q, mu, nu):
     """E relu(z) relu(w) for means mu, nu (Rosenbaum 1961)."""
     k, p, q, mu, nu, h, j, c = _deviations(k, p, q, mu, nu)
-    s = jnp.sqrt((1 - c) * (1 + c))
+    s = sine(c)
     p_root, q_root = jnp.sqrt(p), jnp.sqrt(q)
     edges = mu * q_root * normal_density(j) * ndtr(given(h, j, c)) + nu * p_root * normal_density(h) * ndtr(
         given(j, h, c)

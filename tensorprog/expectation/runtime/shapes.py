@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 RESOLUTION = 1.0
 """How finely rules of quadrature are cut; below 1 their error grows, which is how it is estimated."""
@@ -62,3 +63,48 @@ def correlation(k, p, q):
     c = k * reciprocal(deviation(p)) * reciprocal(deviation(q))
     near_one = 1 - 4 * float(jnp.finfo(c.dtype).eps)
     return jnp.where(c >= near_one, 1.0, jnp.where(c <= -near_one, -1.0, c))
+
+
+def correlation_gap(k, p, q):
+    """(|c|, 1 - |c|) at the correlation c = k/sqrt(pq); (0, 1) where a variance vanishes.
+
+    Like `correlation`, it takes |c| within a few roundings of 1 for 1: equal inputs have correlation 1 exactly, where
+    all that is singular in 1 - c² takes its limit.
+    """
+    x = jnp.abs(k) * inverse_deviation(p) * inverse_deviation(q)
+    gap = 1 - x
+    return x, jnp.where(gap < 4 * float(jnp.finfo(gap.dtype).eps), 0, gap)
+
+
+@jax.custom_jvp
+def leg(k, p, q):
+    """sqrt(1 - c²) of the correlation c; its derivative, infinite at c = +-1, counts as 0 there."""
+    _, gap = correlation_gap(k, p, q)
+    return jnp.sqrt(gap * (2 - gap))
+
+
+@functools.partial(leg.defjvp, symbolic_zeros=True)
+def _leg_jvp(primals, tangents):
+    k, p, q = primals
+    dk, dp, dq = tangents
+    value = leg(k, p, q)
+    c = correlation(k, p, q)
+    moved = jnp.zeros_like(value)
+    if type(dk) is not SymbolicZero:
+        moved = moved + dk * inverse_deviation(p) * inverse_deviation(q)
+    for variance, change in ((p, dp), (q, dq)):
+        if type(change) is not SymbolicZero:
+            moved = moved - 0.5 * c * change * reciprocal(variance)
+    return value, -c * reciprocal(value) * moved
+
+
+@jax.custom_jvp
+def sine(c):
+    """sqrt(1 - c²) of a correlation; its derivative, infinite at c = +-1, counts as 0 there."""
+    return jnp.sqrt((1 - c) * (1 + c))
+
+
+@sine.defjvp
+def _sine_jvp(primals, tangents):
+    (c,), (dc,) = primals, tangents
+    return sine(c), -c * reciprocal(sine(c)) * dc

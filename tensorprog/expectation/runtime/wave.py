@@ -1,0 +1,105 @@
+"""E of polynomials times exp of quadratics times a cosine, for two Gaussians: completing the square."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from .shapes import correlation
+
+
+@jax.custom_jvp
+def determinant(k, p, q):
+    """pq - k², 0 where the correlation is +-1: rounding would leave of equal variances more than everything else."""
+    c = correlation(k, p, q)
+    return p * q * ((1 - c) * (1 + c))
+
+
+@determinant.defjvp
+def _determinant_jvp(primals, tangents):
+    (k, p, q), (dk, dp, dq) = primals, tangents
+    return determinant(k, p, q), p * dq + q * dp - 2 * k * dk
+
+
+def wave_dual(k, p, q, mu, nu, powers, squares=(0, 0), slopes=(0, 0), waves=(0, 0), phase=0):
+    """E z**m w**n exp(-a·z² - b·w² + s·z + t·w) cos(x·z + y·w + phase), with (m, n) = powers, (a, b) = squares,
+    (s, t) = slopes and (x, y) = waves; z and w have means mu, nu (0 for none), variances p, q, covariance k; a, b >= 0.
+
+    The quadratic makes z and w Gaussian with smaller covariances; s, t and i·x, i·y move their means.
+    """
+    a, b = squares
+    spread = determinant(k, p, q)
+    grown = 1.0
+    p_left, q_left, k_left = p, q, k
+    if not (_is_zero(a) and _is_zero(b)):
+        grown = 1 + 2 * a * p + 2 * b * q + 4 * a * b * spread
+        p_left, q_left, k_left = (p + 2 * b * spread) / grown, (q + 2 * a * spread) / grown, k / grown
+    s, t = slopes
+    # about the means
+    exponent = _sum((s, mu), (t, nu), (-a * mu, mu), (-b * nu, nu))
+    s, t = s - 2 * a * mu, t - 2 * b * nu
+    x, y = waves
+    moved = _sum((s, p_left), (t, k_left)), _sum((s, k_left), (t, q_left))
+    turned = _sum((x, p_left), (y, k_left)), _sum((x, k_left), (y, q_left))
+    exponent = exponent + 0.5 * _sum((s, moved[0]), (t, moved[1])) - 0.5 * _sum((x, turned[0]), (y, turned[1]))
+    centre = mu + moved[0], nu + moved[1]
+    angle = phase + _sum((x, centre[0]), (y, centre[1]))
+    real, imaginary = _moment(*powers, centre, turned, p_left, q_left, k_left)
+    if _is_zero(angle):
+        value = real
+    elif _is_zero(imaginary):
+        value = real * jnp.cos(angle)
+    else:
+        value = real * jnp.cos(angle) - imaginary * jnp.sin(angle)
+    if not _is_zero(exponent):
+        value = value * jnp.exp(exponent)
+    value = value if isinstance(grown, float) else value / jnp.sqrt(grown)
+    return value + jnp.zeros_like(k)
+
+
+def _is_zero(x) -> bool:
+    return isinstance(x, int | float) and x == 0
+
+
+def _sum(*pairs):
+    """The sum of products, those left out that are known to be zero."""
+    terms = [a * b for a, b in pairs if not (_is_zero(a) or _is_zero(b))]
+    return functools.reduce(lambda a, b: a + b, terms) if terms else 0
+
+
+def _moment(m, n, centre, turned, p, q, k):
+    """Real and imaginary part of E z**m w**n for variances p, q, covariance k and means centre + i·turned."""
+    known: dict = {}
+
+    def moment(m, n):
+        if m < 0 or n < 0:
+            return 0, 0
+        if m == n == 0:
+            return 1, 0
+        if (m, n) not in known:
+            if m:  # E z·h = mean·E h + p·E dh/dz + k·E dh/dw
+                i, own, one, two = 0, p, (m - 1, n), (m - 2, n)
+                mixed, factor, times = (m - 1, n - 1), n, m - 1
+            else:
+                i, own, one, two = 1, q, (0, n - 1), (0, n - 2)
+                mixed, factor, times = (-1, -1), 0, n - 1
+            (re, im), (re2, im2), (re3, im3) = moment(*one), moment(*two), moment(*mixed)
+            u, v = centre[i], turned[i]
+            known[m, n] = (
+                _sum(
+                    (u, re),
+                    (-v, im) if not _is_zero(v) else (0, 0),
+                    (times, _sum((own, re2))),
+                    (factor, _sum((k, re3))),
+                ),
+                _sum((u, im), (v, re), (times, _sum((own, im2))), (factor, _sum((k, im3)))),
+            )
+        return known[m, n]
+
+    return moment(m, n)
+
+
+def wave_mean(p, mu, power, square=0, slope=0, wave=0, phase=0):
+    """E z**m exp(-a·z² + s·z) cos(x·z + phase) of one Gaussian."""
+    zero = jnp.zeros_like(p)
+    return wave_dual(zero, p, zero, mu, 0, (power, 0), (square, 0), (slope, 0), (wave, 0), phase)
