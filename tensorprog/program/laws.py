@@ -241,4 +241,11 @@ def nngp_scale(law: Law, t: Type, widths: dict[str, sympy.Expr]) -> tuple[sympy.
     fan_in = size_symbol(t.columns) if isinstance(t, Matrix) else sympy.Integer(1)
     scale = growth(fan_in * law.multiplier**2 * law.variance, widths).limit
     tangent = growth(fan_in * law.multiplier**2, widths)
-    return scale, tangent.limit if tangent.finite else tangent
+    return scale, part_trained(tangent)
+
+
+def part_trained(rate: Rate) -> sympy.Expr | Rate:
+    """The limit of multiplier² times what it is summed over, 0 where it vanishes; the rate itself where it diverges."""
+    if rate.finite:
+        return rate.limit
+    return rate if rate.grows else sympy.Integer(0)

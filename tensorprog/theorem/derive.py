@@ -19,7 +19,7 @@ import sympy
 from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.program.affine import Affine, Range, map_bound, maximum, minimum
 from tensorprog.program.ir import Family, Program
-from tensorprog.program.laws import growth
+from tensorprog.program.laws import WIDTH, growth, part_trained
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.types import Data, Process, Scalar, Vector
 from tensorprog.theorem import recursion as ir
@@ -350,45 +350,50 @@ class Deriver(Sampling):
                     inner, coordinates = ONE, sympy.Integer(1)
                 else:
                     inner, coordinates = self.second(view, s.vector, t.vector, False, ctx), _width(v)
-                rate = growth(s.coefficient * t.coefficient * coordinates, dict(self.program.widths))
-                law = self._law(v, view, tuple(i.substitute(ctx.solved) for i in s.readout.indices))
-                assert isinstance(law, ir.LawVariance)
-                if s.vector is not None:
-                    law, rate = self._readout_law(v, law, s.coefficient * t.coefficient, rate)
-                if rate.grows:
-                    raise ProgramError(
-                        f"the output grows {_root(rate)} with the width: it has no limit",
-                        me.span if me.span.line else None,
-                        hint=f"divide it by sqrt({_width(v)})" if s.vector is not None else None,
-                    )
+                indices = tuple(i.substitute(ctx.solved) for i in s.readout.indices)
+                law, exponent = self._readout_law(v, view, indices)
+                factor = s.coefficient * t.coefficient * coordinates
+                rate = growth(factor * WIDTH**exponent, dict(self.program.widths))
                 if not rate.finite:
-                    raise ProgramError(
-                        f"the output vanishes {_root(rate)} with the width", me.span if me.span.line else None
-                    )
+                    several = len({x.readout.name for x in left.terms if x.readout is not None}) > 1
+                    raise self._no_output(v, rate, exponent, s.vector is not None, several, me)
                 left_scalars = [ir.substitute(self._scalar_plain(x, view.left), ctx.solved) for x in s.scalars]
                 right_scalars = [ir.substitute(self._scalar_plain(x, view.right), ctx.solved) for x in t.scalars]
                 factor = ir.substitute(ir.Constant(rate.limit), ctx.solved)
                 total.append(self._gather(ctx, [factor, *left_scalars, *right_scalars, law, inner]))
         return add(*total)
 
-    def _readout_law(self, v: Family, law: ir.LawVariance, factor: sympy.Expr, rate):
-        """`v ~ N(0, s / n)` in `v.T @ x`: the width in the law pays for that in the sum."""
-        assert v.law is not None and isinstance(v.type, Vector)
-        if rate.exponent == 0:
-            return law, rate
+    def _readout_law(self, v: Family, view: View, indices: tuple[Affine, ...]) -> tuple[Node, sympy.Expr]:
+        """The law of a readout without a power of n, and its exponent: `v ~ N(0, s / n)` is N(0, s), and -1."""
+        law = self._law(v, view, indices)
+        assert v.law is not None and isinstance(law, ir.LawVariance)
         widths = dict(self.program.widths)
-        second = v.law.multiplier**2 * v.law.variance
-        rest = growth(v.law.multiplier**2 * v.law.variance, widths)
-        if second == 0:
-            return law, rate
-        both = growth(factor * size_symbol(v.type.width) * second, widths)
-        if both.exponent != 0 or rest.exponent == 0:
-            return law, both if rest.exponent != 0 else rate
-        tangent = growth(factor * size_symbol(v.type.width) * v.law.multiplier**2, widths)
-        moved = ir.LawVariance(
-            law.name, law.parameter, both.limit, tangent.limit if tangent.finite else None, law.moves
-        )
-        return moved, replace(both, limit=sympy.Integer(1))
+        # Where the variance is 0 at any width, what is trained tells.
+        second = v.law.multiplier**2 * (v.law.variance if v.law.variance != 0 else 1)
+        exponent = growth(second, widths).exponent
+        if exponent == 0:
+            return law, exponent
+        scale = growth(v.law.multiplier**2 * v.law.variance / WIDTH**exponent, widths).limit
+        tangent = part_trained(growth(v.law.multiplier**2 / WIDTH**exponent, widths))
+        rate = self._at(tangent, v, indices) if isinstance(tangent, sympy.Expr) else None
+        return replace(law, scale=self._at(scale, v, indices), tangent=rate), exponent
+
+    def _no_output(self, v: Family, rate, exponent: sympy.Expr, vector: bool, several: bool, me: Reference):
+        """The error for an output, or its part by one readout, that has no limit or none but zero."""
+        what = f"the output's part by '{v.name}'" if several else "the output"
+        verb = f"grows {_root(rate)}" if rate.grows else f"vanishes {_root(rate)}"
+        hint = None
+        if vector and exponent == 0:
+            hint = f"divide it by sqrt({_width(v)})"
+        elif vector:
+            hint = (
+                f"the law of '{v.name}' goes {_root(replace(rate, exponent=exponent))} itself: "
+                f"draw it from N(0, s), and divide the output by sqrt({_width(v)})"
+            )
+        elif several:
+            hint = "leave it out, or let it be O(1)"
+        end = ": it has no limit" if rate.grows else ""
+        return ProgramError(f"{what} {verb} with the width{end}", me.span if me.span.line else None, hint=hint)
 
 
 def _width(v: Family) -> sympy.Expr:
