@@ -386,9 +386,12 @@ class Desugarer:
         """The inside of a Nonlin: a coordinatewise expression of references and C's."""
         if self._scalar(e):
             return self._coefficient(e, place)
+        t = infer(e, self.scope)
+        if isinstance(e, syntax.Guard) and _simple(e) and isinstance(t, Vector):
+            # A function has a case for each instruction that it reads, and none for what is out of range.
+            return self._temporary(syntax.Call("LinComb", (e,), span=e.span), t, place, e)
         if _simple(e):
             return e
-        t = infer(e, self.scope)
         if isinstance(t, Vector) and t.gaussian and self._several(e):
             return self._vector(e, place)
         match e:

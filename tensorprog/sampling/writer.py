@@ -55,7 +55,7 @@ class NetworkWriter:
         self.factors: dict[str, sympy.Expr] = {}  # held factors: functions of z, by their names
         self.lines: list[str] = []
         self.indent = 1
-        self.counts: dict[str, int] = {}
+        self.functions: set[str] = set()
         self.clauses: dict[tuple[int, ...], list[tuple[Family, Clause]]] = {}
         for f in program.families.values():
             for c in f.clauses:
@@ -354,8 +354,7 @@ class NetworkWriter:
 
     def _function(self, stem: str, f: Pointwise) -> tuple[str, list[str], list[str]]:
         """Defines the function; its name, and the source of its vectors and of its scalars."""
-        self.counts[stem] = self.counts.get(stem, 0) + 1
-        function = f"fn_{self.name(stem)}" + (f"_{self.counts[stem]}" if self.counts[stem] > 1 else "")
+        function = self._new_function(stem)
         names: dict[sympy.Symbol, str] = {}
         vectors: list[str] = []
         scalars: list[str] = []
@@ -390,6 +389,15 @@ class NetworkWriter:
         self.definitions += ["", "", f"def {function}({', '.join(arguments)}):", *steps, f"    return {code}"]
         return function, vectors, scalars
 
+    def _new_function(self, stem: str) -> str:
+        """fn_h, fn_h_2, …; families are called h_2 as well."""
+        function, k = f"fn_{self.name(stem)}", 1
+        while function in self.functions:
+            k += 1
+            function = f"fn_{self.name(stem)}_{k}"
+        self.functions.add(function)
+        return function
+
     def _held_terms(self, stem: str, f: Pointwise) -> str | None:
         """Defines the coefficients and factors of a function as a sum over held factors; the name of that sum."""
         terms = self.holding.terms(f)
@@ -404,7 +412,7 @@ class NetworkWriter:
             held = None if t.held is None else order.index(t.held)
             factors = ", ".join(f"({self._factor_name(stem, e, s)!r}, {order.index(s)})" for e, s in t.factors)
             written.append(f"({coefficient}, {used}, {held}, ({factors}{',' if t.factors else ''}))")
-        name = f"TERMS_{self.name(stem)}_{self.counts[stem]}"
+        name = f"TERMS_{len(self.functions)}"
         self.definitions += ["", "", f"{name} = (", *(f"    {w}," for w in written), ")"]
         return name
 
@@ -413,8 +421,7 @@ class NetworkWriter:
         names = [s for s, _ in f.scalars if s in f.expression.free_symbols]
         own = {s for s, _ in f.vectors} | {s for s, _ in f.reductions}
         names += sorted(f.expression.free_symbols - own - set(names), key=str)
-        self.counts[stem] += 1
-        function = f"fn_{self.name(stem)}_{self.counts[stem]}"
+        function = self._new_function(stem)
         vectors = [s for s, _ in f.vectors if s in e.free_symbols]
         codes = {s: f"z{k + 1}" for k, s in enumerate(vectors)}
         places = self._reduction_places(f)

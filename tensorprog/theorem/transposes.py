@@ -240,7 +240,7 @@ class _Pass:
         s = replace(s, value=self._matrices(s.value))
         if s.name in self.hats:
             hat = replace(s, name=self.hats[s.name], value=self._hat(s.value))
-            coefficients: list[syntax.Statement] = []
+            coefficients: list[syntax.Assignment] = []
             value = self._corrected(s.value, s, coefficients)
             result += [replace(hat, annotation=None), *coefficients]
             s = replace(s, value=value, annotation=None)
@@ -284,12 +284,19 @@ class _Pass:
                 return e
         return ZERO
 
-    def _corrected(self, e: syntax.Expr, s: syntax.Assignment, coefficients: list[syntax.Statement]) -> syntax.Expr:
+    def _corrected(self, e: syntax.Expr, s: syntax.Assignment, coefficients: list[syntax.Assignment]) -> syntax.Expr:
+        """The value of s with its corrections; their coefficients are assigned where e stands in s.value."""
         match e:
-            case syntax.Conditional(a, _, b):
-                return replace(
-                    e, then=self._corrected(a, s, coefficients), otherwise=self._corrected(b, s, coefficients)
-                )
+            case syntax.Conditional(a, c, b):
+                then: list[syntax.Assignment] = []
+                otherwise: list[syntax.Assignment] = []
+                result = replace(e, then=self._corrected(a, s, then), otherwise=self._corrected(b, s, otherwise))
+                # Where a branch is not taken, what it reads need not be there.
+                yes, no = ({x.name: x for x in branch} for branch in (then, otherwise))
+                for x in {**yes, **no}.values():
+                    values = (branch[x.name].value if x.name in branch else ZERO for branch in (yes, no))
+                    coefficients.append(replace(x, value=syntax.Conditional(next(values), c, next(values))))
+                return result
             case syntax.Call("MatMul", (matrix, operand)):
                 here = _here(s.indices)
                 total: syntax.Expr = _index(self.hats[s.name], here)
@@ -321,7 +328,7 @@ class _Pass:
         for u in self.uses:
             if u.family.name == g:
                 total = add(total, self._one_use(u, name, here, z_at, own, intervals))
-        if not is_zero(total) and not any(isinstance(x, syntax.Assignment) and x.name == name for x in coefficients):
+        if not is_zero(total):
             moment = syntax.Call("Moment", (multiply(self._scale(s.name), slope),), span=s.span)
             coefficients.append(syntax.Assignment(name, (*s.indices, *axes), moment, span=s.span))
         return total

@@ -71,6 +71,8 @@ class HeldSurvey(_Held):
         self.laws, self.groups = laws, groups
         self.drawn, self.held, self.factors, self.operands, self.functions = [], [], {}, {}, 0
         self.rows = {}
+        # Channels by size; of Gaussians that may be independent, but whose factors are added up: they are one class.
+        self.sizes, self.joined = {}, []
 
     def values(self, x):
         if isinstance(x, Gaussian):
@@ -84,6 +86,7 @@ class HeldSurvey(_Held):
         if not x.features:
             return
         channels = {channel: size for channel, (size, _) in x.features.items()}
+        self.sizes |= channels
         kind.append(channels)
         for channel, (_, operand) in x.features.items():
             if isinstance(operand, Mixed):
@@ -124,8 +127,12 @@ class HeldSurvey(_Held):
         terms = [v for _, v in terms]
         if len(terms) == 1:
             return terms[0]
-        main = sum_class(terms) if self.groups else None
-        return Mixed(None, None, main)
+        if self.groups:
+            return Mixed(None, None, sum_class(terms))
+        classes = dict.fromkeys(c for t in terms for c in (*t.common, *([] if t.main is None else [t.main])))
+        if len(classes) > 1:
+            self.joined.append({c: self.sizes[c] for c in classes})
+        return Mixed(None, None, next(iter(classes), None))
 
     def _summed(self, size, parts):
         return self.added(parts) if size is None else parts[0][1]
@@ -140,7 +147,7 @@ class Layout:
     def __init__(self, survey_of_run, *runs):
         surveys = [survey_of_run(run, None) for run in runs]
         for s in surveys:
-            s.drawn = s.drawn + s.held
+            s.drawn = s.drawn + s.held + s.joined
         self.groups = Groups(*surveys)
         self.surveys = [survey_of_run(run, self.groups) for run in runs]
         self.held = {g for s in self.surveys for g in s.factors}
