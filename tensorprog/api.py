@@ -314,6 +314,7 @@ class Kernel:
         wrt: str | Sequence[str] | None = None,
         rates: Mapping[str, Any] | None = None,
         return_stderr: bool = False,
+        return_error: bool = False,
         tol: float | None = None,
     ):
         """The kernels between x1 and x2 (None: x1 and itself).
@@ -324,7 +325,11 @@ class Kernel:
         rates: learning rates of such in the NTK, `{"W": 2.0, "b": 0.1}`, 1 where none is given, 0 for what is not
         trained; they may be traced. The NTK is then the sum of each parameter's part times its rate.
         return_stderr: a NamedTuple in which the standard errors follow the kernels, (nngp, ntk, nngp_stderr,
-        ntk_stderr); they are zero for kernels that are not sampled. tol: see `Program.kernel`; it has no effect under
+        ntk_stderr); they are zero for kernels that are not sampled.
+        return_error: likewise with estimates of the absolute error of each entry, (nngp, ntk, nngp_error, ntk_error):
+        the distance to what coarser rules of quadrature give, for float32 that to float64, and some roundings; for
+        sampled kernels the standard error. It costs the kernels once more, and is not had under `jax.jit`.
+        tol: see `Program.kernel`; it has no effect under
         `jax.jit`, where the number of points is fixed.
 
         Raises ValueError where data or params do not fit, or the kernel would be larger than the memory; ProgramError
@@ -332,6 +337,7 @@ class Kernel:
         """
         from tensorprog import ragged
         from tensorprog.arguments import read_arguments
+        from tensorprog.backend.accuracy import all_finite
 
         if isinstance(x2, str):
             raise ValueError(f"x2 is data or None, not {x2!r}: write k(x1, None, {x2!r})")
@@ -341,17 +347,34 @@ class Kernel:
         if ragged.is_ragged(x1) or ragged.is_ragged(x2):
             inputs = [f.name for f in self._program.ir.inputs]
             options: dict[str, Any] = {"params": params, "wrt": wrt, "rates": rates}
-            options |= {"return_stderr": return_stderr, "tol": tol}
+            options |= {"return_stderr": return_stderr, "return_error": return_error, "tol": tol}
             return ragged.evaluate(lambda a, b: self(a, b, get, **options), inputs, x1, x2)
         self._program._check_values(params or {})
         first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
         self._check_batches(first, second, "ntk" in get)
         arrays = first.arrays, None if second is None else second.arrays
+        if return_error and return_stderr:
+            raise ValueError("return_stderr and return_error are two words for what follows the kernels: one at a time")
         if self._program.sampled:
-            more: dict[str, Any] = {"return_stderr": return_stderr, "tol": _sampling(tol)["tol"]}
-            return self._backend(*arrays, get, params, wrt, rates, **more)
+            more: dict[str, Any] = {"return_stderr": return_stderr or return_error, "tol": _sampling(tol)["tol"]}
+            result = self._backend(*arrays, get, params, wrt, rates, **more)
+            return _with_errors(get, result, None) if return_error else result
         result = self._backend(*arrays, get, params, wrt, rates)
-        return _with_zero_errors(result, get) if return_stderr else result
+        names, kernels = ((get,), (result,)) if isinstance(get, str) else (get, tuple(result))
+        finite = all_finite(kernels)
+        if finite is False:
+            self._accuracy.warn(kernels, *arrays, names, params, wrt, rates)
+        if return_error:
+            if finite is None:
+                raise ValueError("return_error: errors are estimated outside of jax.jit and its relatives")
+            return _with_errors(get, result, self._accuracy.errors(kernels, *arrays, names, params, wrt, rates))
+        return _with_errors(get, result, [0 * k for k in kernels], "stderr") if return_stderr else result
+
+    @cached_property
+    def _accuracy(self):
+        from tensorprog.backend.accuracy import Accuracy
+
+        return Accuracy(self._program.recursion, self._backend.tile)
 
     def _check_batches(self, first, second, ntk: bool) -> None:
         """A batch normalized without an ε varies, and for an NTK with itself in enough directions."""
@@ -449,16 +472,13 @@ def _sampling(tol: Any = None, points: Any = None, replicates: Any = None, seed:
     return {"tol": tol, "points": points, "replicates": replicates or 8, "seed": int(seed)}
 
 
-def _with_zero_errors(result: Any, get: Any):
-    """The kernels and standard errors of zero."""
-    import jax.numpy as jnp
-
+def _with_errors(get: Any, result: Any, errors: Sequence[Any] | None, word: str = "error"):
+    """The kernels and their errors; None where they stand in the result already, as standard errors."""
     from tensorprog.backend.kernel import _result_type
 
     names = (get,) if isinstance(get, str) else tuple(get)
-    kernels = (result,) if isinstance(get, str) else tuple(result)
-    labels = (*names, *(f"{n}_stderr" for n in names))
-    return _result_type(labels)(*kernels, *(jnp.zeros_like(k) for k in kernels))
+    values = tuple(result) if errors is None else (*((result,) if isinstance(get, str) else tuple(result)), *errors)
+    return _result_type((*names, *(f"{n}_{word}" for n in names)))(*values)
 
 
 def _tile(tile: Any) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,13 @@ def _kernels(program, get: tuple[str, ...], arguments: argparse.Namespace, saved
             if saved is not None:
                 finite = kernel.save(saved, x1, x2, get)
             else:
-                computed = kernel(x1, x2, get, return_stderr=program.sampled)
+                with warnings.catch_warnings(record=True) as said:
+                    warnings.simplefilter("always", RuntimeWarning)
+                    computed = kernel(x1, x2, get, return_stderr=program.sampled)
                 results = {name: np.asarray(value) for name, value in computed._asdict().items()}
-                finite = {name: bool(np.isfinite(value).all()) for name, value in results.items()}
+                finite = {name: bool(said) or bool(np.isfinite(value).all()) for name, value in results.items()}
+                for warning in said:
+                    print(f"tpc run: warning: {warning.message}", file=sys.stderr)
     except ProgramError as error:
         if arguments.get is None and error is program.ntk_error:
             error.hint = "--get nngp computes the other kernel"

@@ -91,3 +91,50 @@ def test_newton_steps_may_reach_correlation_one_and_pass_it():
         np.testing.assert_allclose(found, variance**2 / 2, rtol=1e-9)
         np.testing.assert_allclose(gradient, variance * slope, rtol=1e-8)
     np.testing.assert_allclose(program.limits(np.array([1.0, 1 + 1e-9]))["b"], 0.5)
+
+
+DEEP = """program deep()
+input x : R(d)
+weight W[l = 1..15] : A(n, n) ~ N(0, 1) * sqrt(4000 / n)
+weight U : A(n, d) ~ N(0, 1) / sqrt(d)
+vector v : G(n) ~ N(0, 1)
+h[0] := U @ x
+for l = 1..15:
+    h[l] := W[l] @ relu(h[l-1])
+output y := v.T @ relu(h[15]) / sqrt(n)
+"""
+
+
+def test_overflow_says_where_and_which_dtype_would_do():
+    kernel = tp.parse(DEEP).kernel()
+    x = np.array([[1e-13, 0.0], [1.0, 2.0]], np.float32)
+    with pytest.warns(
+        RuntimeWarning, match=r"nngp has .* not finite, the first at \[0, 1\]: float32 overflows"
+    ) as said:
+        found = kernel(x)
+    assert "float64 does not" in str(said[0].message)
+    assert np.isfinite(found.nngp[0, 0]) and np.isfinite(kernel(x.astype(float)).ntk).all()
+    with pytest.warns(RuntimeWarning, match="overflows in float32 and in float64"):
+        tp.parse(DEEP.replace("4000", "4000**7")).kernel()(x[1:])
+    with pytest.warns(RuntimeWarning, match=r"first at \[0, 0\]"):
+        tp.parse(DEEP.replace("4000", "4000**7")).kernel()(x[1:].astype(float), None, "ntk")
+
+
+@pytest.mark.parametrize("function", ["tanh(x)", "relu(x)", "x / (1 + abs(x))"])
+def test_estimates_of_the_error_bound_it(function, one):
+    f, slope, cuts = {
+        "tanh(x)": (np.tanh, sech2, (0,)),
+        "relu(x)": (lambda z: np.maximum(z, 0), lambda z: z > 0, (0,)),
+        "x / (1 + abs(x))": (lambda z: z / (1 + abs(z)), lambda z: (1 + abs(z)) ** -2.0, (0,)),
+    }[function]
+    kernel = one(function).kernel()
+    for dtype in (np.float64, np.float32) if function == "relu(x)" else (np.float64,):
+        points = np.array([1e-3, 1.0, 30.0, 1e4], dtype)
+        found = kernel(points[:, None], return_error=True)
+        assert found._fields == ("nngp", "ntk", "nngp_error", "ntk_error")
+        expected = np.array([kernels(f, slope, float(x) ** 2, cuts) for x in points]).T
+        for value, error, right in zip(found[:2], found[2:], expected, strict=True):
+            assert np.all(np.abs(np.diag(value) - right) <= np.diag(error) + 1e-13 * right)
+            assert np.all(error <= (2e-7 if dtype == np.float64 else 1e-4) * np.sqrt(np.outer(right, right)))
+    with pytest.raises(ValueError, match=r"outside of jax\.jit"):
+        jax.jit(lambda x: kernel(x, return_error=True))(points[:, None])

@@ -27,7 +27,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from .arccosine import abs_dual, abs_mean
-from .shapes import common_shape, correlation, float_dtype, reciprocal
+from .shapes import common_shape, correlation, finer, float_dtype, reciprocal
 
 # By whether in float64: for a pair the most nodes, the least step, the last node and what bounds the rest beyond it;
 # for one batch the number of nodes, the first and the last, and the bound.
@@ -141,6 +141,7 @@ def _pair_rule(values, rate):
     direction the integrand falls no faster than exp(-y).
     """
     count, shortest, last, rest = PAIR_NODES[values.dtype == jnp.float64]
+    count = finer(count)
     rank, grid = values.ndim + 1, np.linspace(0, last, 113)
     end = _needed(values, rate, grid, 0.49 * np.sinh(grid) ** 2, rest)
     step = jnp.maximum(shortest, end / count)
@@ -154,6 +155,7 @@ def _self_rule(values, rate):
     Equal steps in y, s = exp(y - exp(-y)).
     """
     count, first, last, rest = SELF_NODES[values.dtype == jnp.float64]
+    count = finer(count)
     rank, grid = values.ndim + 1, np.linspace(0, last, 113)
     end = _needed(values, rate, grid, np.exp(grid), rest)
     step = (end - first) / (count - 1)

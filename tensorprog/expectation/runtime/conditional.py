@@ -11,16 +11,17 @@ from jax.custom_derivatives import SymbolicZero
 from .hermite import trapezoid_functions
 from .joint import partial_derivative
 from .polar import polar_rules
-from .shapes import common_shape, correlation, reciprocal, same_rank
+from .shapes import RESOLUTION, common_shape, correlation, finer, reciprocal, same_rank
 from .split import gauss_legendre, integrate_pieces, standardized, tanh_sinh
 
 OUTER_POLAR = {True: polar_rules(24, 20, 8.0), False: polar_rules(12, 12, 6.5)}
 OUTER_CROWDED, OUTER_EVEN = tanh_sinh(61), gauss_legendre(32)
-QUICK_NODES, QUICK_TERMS = np.linspace(-7.2, 7.2, 49), 44
+QUICK_NODES, QUICK_TERMS = np.linspace(-7.2, 7.2, finer(49)), finer(44)
 
 
 def plane_rule(step, reach):
     """Nodes and weights of the trapezoidal rule in two dimensions, in a disc: (2, nodes), (nodes,)."""
+    step = step / RESOLUTION
     x = np.arange(-np.floor(reach / step), np.floor(reach / step) + 1) * step
     nodes = np.stack(np.meshgrid(x, x)).reshape(2, -1)
     nodes = nodes[:, np.sum(nodes**2, axis=0) <= reach**2]

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .shapes import RESOLUTION, common_shape, correlation, reciprocal, same_rank
+from .shapes import RESOLUTION, common_shape, correlation, finer, reciprocal, same_rank
 
-EVEN_NODES = np.linspace(-12.8, 12.8, 641), np.full(641, 0.04)
+EVEN_NODES = np.linspace(-12.8, 12.8, finer(640) + 1), np.full(finer(640) + 1, 25.6 / finer(640))
 SERIES_BLOCK, SERIES_MOST, SERIES_ENDS = 16, 1024, 256
 """Terms added at a time, at most, and before correlations ±1 are taken apart."""
 SERIES_TOLERANCE = {True: 1e-11 / RESOLUTION**24, False: 1e-6 / RESOLUTION**8}
@@ -23,7 +23,7 @@ def graded_nodes():
     edges = np.concatenate([[0.0], 3.0 ** np.arange(-12, 1), np.arange(2.0, 11.0)])
     x, w = [], []
     for left, right in np.stack([edges[:-1], edges[1:]], axis=1):
-        t, v = np.polynomial.legendre.leggauss(int(RESOLUTION * (20 if left >= 1 else 14)))
+        t, v = np.polynomial.legendre.leggauss(finer(20 if left >= 1 else 14))
         x.append(left + (right - left) * (t + 1) / 2)
         w.append((right - left) / 2 * v)
     right, weights = np.concatenate(x), np.concatenate(w)

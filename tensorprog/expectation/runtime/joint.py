@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from .shapes import common_shape, same_rank
+from .shapes import common_shape, finer, same_rank
 
 JOINT_POINTS = {1: 96, 2: 48, 3: 24, 4: 14, 5: 10, 6: 7}
 
@@ -47,7 +47,7 @@ def gaussian_joint(f, order, covariance, means, scalars):
     entries = dict(zip(zip(*np.triu_indices(size), strict=True), arrays, strict=False))
     means, scalars = arrays[len(covariance) : len(covariance) + size], arrays[len(covariance) + size :]
     factor = zero_pivot_cholesky(entries, size)
-    count = JOINT_POINTS[size]
+    count = finer(JOINT_POINTS[size])
     x, w = np.polynomial.hermite_e.hermegauss(count)
     nodes, weights = jnp.asarray(x, dtype), jnp.asarray(w / w.sum(), dtype)
 

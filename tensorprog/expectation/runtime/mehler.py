@@ -10,7 +10,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from .hermite import hermite_functions, trapezoid_functions
 from .joint import partial_derivative, zero_pivot_cholesky
-from .shapes import common_shape, correlation, same_rank
+from .shapes import common_shape, correlation, finer, same_rank
 
 # per number of variables of a side: nodes and terms in each
 MEHLER_PAIRED = {1: (385, 256), 2: (193, 128), 3: (51, 32)}
@@ -28,7 +28,7 @@ def paired_rule(f, g, covariance, means, scalars, count, partners):
     series = []
     for function, first, own, values in ((f, 0, count[0], sides[0]), (g, count[0], count[1], sides[1])):
         inside = range(first, first + own)
-        nodes, terms = MEHLER_PAIRED[max(own, 1)]
+        nodes, terms = map(finer, MEHLER_PAIRED[max(own, 1)])
         x = np.linspace(-11.5, 11.5, nodes)
         matrix = trapezoid_functions(x, terms)
         # a variable without a partner only contributes its mean
@@ -128,7 +128,7 @@ def rotated_rule(f, g, covariance, means, scalars, count, partners):
             (f, factors[0], u, 0, count[0], own[0]),
             (g, factors[1], v.T, count[0], count[1], own[1]),
         ):
-            x, matrix = hermite_functions(MEHLER_ROTATED[max(count)])
+            x, matrix = hermite_functions(finer(MEHLER_ROTATED[max(count)]))
             nodes = jnp.meshgrid(*[jnp.asarray(x, dtype)] * number, indexing="ij")
             rows = factor @ turn
             points = [centre[first + i] + sum(rows[i, j] * nodes[j] for j in range(number)) for i in range(number)]

@@ -4,13 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .shapes import common_shape, correlation, same_rank
+from .shapes import common_shape, correlation, finer, same_rank
 
 
 def polar_rules(angles, radii, reach):
     """Nodes and weights on (0, 1) for the angle, and on (0, inf) with r·exp(-r²/2)/(2·pi) for the radius."""
-    x, x_weights = np.polynomial.legendre.leggauss(angles)
-    y, y_weights = np.polynomial.legendre.leggauss(radii)
+    x, x_weights = np.polynomial.legendre.leggauss(finer(angles))
+    y, y_weights = np.polynomial.legendre.leggauss(finer(radii))
     s = (y + 1) / 2
     # a square puts nodes near r = 0, where functions of large variance change
     r = reach * s**2

@@ -10,6 +10,11 @@ RESOLUTION = 1.0
 """How finely rules of quadrature are cut; below 1 their error grows, which is how it is estimated."""
 
 
+def finer(count):
+    """That many nodes or terms, by the resolution."""
+    return max(round(RESOLUTION * count), 2)
+
+
 def float_dtype(*arrays):
     """The floating dtype that the arrays have in common."""
     dtype = jnp.result_type(*arrays)

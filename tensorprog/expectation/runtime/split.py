@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .shapes import RESOLUTION, common_shape, correlation, same_rank
+from .shapes import RESOLUTION, common_shape, correlation, finer, same_rank
 
 SPLIT_REACH = 7.5
 
 
 def tanh_sinh(count):
     """Nodes and weights on (0, 1), crowded doubly exponentially at both ends (Takahasi & Mori 1974)."""
-    t = np.linspace(-3.0, 3.0, count)
+    t = np.linspace(-3.0, 3.0, finer(count))
     x = 1 / (1 + np.exp(-np.pi * np.sinh(t)))
     weights = np.pi * np.cosh(t) * x * (1 - x)
     return x, weights / weights.sum()
@@ -19,7 +19,7 @@ def tanh_sinh(count):
 
 def gauss_legendre(count):
     """Nodes and weights of the Gauss-Legendre rule on (0, 1)."""
-    x, weights = np.polynomial.legendre.leggauss(count)
+    x, weights = np.polynomial.legendre.leggauss(finer(count))
     return (x + 1) / 2, weights / 2
 
 

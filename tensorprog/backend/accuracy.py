@@ -1,0 +1,97 @@
+"""How accurate a kernel is: estimates of its error, and words for entries that overflow."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tensorprog.backend.kernel import Arrays, Kernel
+from tensorprog.backend.module import build_module
+from tensorprog.theorem.recursion import Recursion
+
+COARSER = 0.85
+"""The resolution of the rules that an estimate compares with."""
+ROUNDINGS, LEFT_OUT = 16, 2e-11
+"""A kernel's error, as a part of an entry, counts at least so many roundings, and what series may leave out."""
+
+
+class Coarser(Kernel):
+    """The same kernel with every rule of quadrature cut more coarsely: how far it is off bounds the error of the rules
+    that are used.
+    """
+
+    @cached_property
+    def module(self):
+        module = build_module(self.recursion)
+        return replace(module, source=module.source.replace("RESOLUTION = 1.0", f"RESOLUTION = {COARSER}", 1))
+
+
+def all_finite(kernels: Sequence[Any]) -> bool | None:
+    """Whether all entries are finite; None where they are not known yet, under a transformation."""
+    if any(isinstance(k, jax.core.Tracer) for k in kernels):
+        return None
+    # NumPy is quicker at small ones, and looks at large ones in two passes
+    return all(bool(np.isfinite(k).all() if k.size <= 4096 else jnp.isfinite(k).all()) for k in kernels)
+
+
+class Accuracy:
+    """Estimates for the kernels of one recursion, compiled once."""
+
+    def __init__(self, recursion: Recursion, tile: int | None = None):
+        self._recursion, self._tile = recursion, tile
+
+    @cached_property
+    def _coarser(self) -> Kernel:
+        return Coarser(self._recursion, tile=self._tile, dtype=np.float64)
+
+    @cached_property
+    def _double(self) -> Kernel:
+        return Kernel(self._recursion, tile=self._tile, dtype=np.float64)
+
+    def errors(self, results: Sequence[Any], x1: Arrays, x2: Arrays | None, names: tuple[str, ...], *more) -> list:
+        """The estimated absolute error of each entry of the kernels, which were computed from x1 and x2.
+
+        In float64 the distance to the same with coarser rules, in float32 that to float64, and in either what rounding,
+        and series that end, make of the entry.
+        """
+        least = ROUNDINGS * float(jnp.finfo(results[0].dtype).eps)
+        other = self._coarser if results[0].dtype == jnp.float64 else self._double
+        if "series_pair" in other.module.source:
+            least = max(least, LEFT_OUT)
+        found = self._in_double(other, x1, x2, names, *more)
+        errors = []
+        for value, reference in zip(results, found, strict=True):
+            size = np.abs(np.asarray(value, np.float64))
+            errors.append(jnp.asarray(np.abs(np.asarray(value, np.float64) - reference) + least * size, value.dtype))
+        return errors
+
+    def _in_double(self, kernel: Kernel, x1: Arrays, x2: Arrays | None, names: tuple[str, ...], *more) -> list:
+        with jax.enable_x64(True):
+            wide = lambda x: None if x is None else {n: np.asarray(a, np.float64) for n, a in x.items()}  # noqa: E731
+            return [np.asarray(k) for k in kernel(wide(x1), wide(x2), names, *more)]
+
+    def warn(self, results: Sequence[Any], x1: Arrays, x2: Arrays | None, names: tuple[str, ...], *more) -> None:
+        """A RuntimeWarning for entries that are not finite: where the first is, and whether float64 would do."""
+        for name, value in zip(names, results, strict=True):
+            if np.isfinite(value).all():
+                continue
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(np.asarray(value)))[0])
+            text = f"{name} has entries that are not finite, the first at {list(where)}"
+            if value.dtype == jnp.float32:
+                i, j = where[:2]
+                pair = [{n: a[m : m + 1] for n, a in x.items()} for x, m in ((x1, i), (x1 if x2 is None else x2, j))]
+                alone = x2 is None and i == j
+                entry = self._in_double(self._double, pair[0], None if alone else pair[1], (name,), *more)[0]
+                size = float(np.abs(entry[(0, 0, *where[2:])]))
+                if np.isfinite(size):
+                    text += f': float32 overflows on the way to {size:.3g}, float64 does not, kernel(dtype="float64")'
+                else:
+                    text += ": it overflows in float32 and in float64"
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
