@@ -24,7 +24,7 @@ from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import sizes_in_laws
 from tensorprog.program.sizes import check_sizes
 from tensorprog.program.substitution import subexpressions
-from tensorprog.program.types import Data
+from tensorprog.program.types import Data, Position
 
 Array = Any
 """A NumPy or JAX array, or a tracer."""
@@ -69,7 +69,7 @@ def read_arguments(program: Program, x1: Any, x2: Any = None, dtype: Any = None)
     for argument in (first, second):
         if argument is not None:
             check_sizes(program, argument.sizes)
-    return _of_one_dtype(first, second)
+    return _of_one_dtype(program, first, second, dtype)
 
 
 def read_argument(program: Program, x1: Any, dtype: Any = None) -> Argument:
@@ -119,6 +119,9 @@ def _read(program: Program, x: Any, which: str, count_name: str, dtype: Any) -> 
         listed = ", ".join(f"'{name}' has {n}" for name, n in counts.items())
         raise ValueError(f"{which}: the inputs differ in the number of samples: {listed}")
     sizes, features = bind_shapes(program, {name: a.shape[1:] for name, a in arrays.items()}, which)
+    for f in program.inputs:
+        if isinstance(f.type, Position):
+            _check_positions(arrays[f.name], f.name, f.type, {**program.integers, **sizes}, which)
     return Argument(arrays, next(iter(counts.values()), 1), sizes, features)
 
 
@@ -180,13 +183,33 @@ def _check_finite(array: Array, name: str, which: str) -> None:
         raise ValueError(f"{which}: '{name}' holds {np.asarray(array)[at]} at {list(at)}, and data are finite")
 
 
-def _of_one_dtype(first: Argument, second: Argument | None) -> tuple[Argument, Argument | None]:
-    both = [*first.arrays.values(), *(second.arrays.values() if second else ())]
+def _check_positions(array: Array, name: str, t: Position, sizes: Mapping[str, int], which: str) -> None:
+    """Raises ValueError, with the first that is wrong, where data that hold indices leave 1, …, V."""
+    if isinstance(array, jax.core.Tracer):
+        return
+    unknown = t.size.symbols - sizes.keys()
+    if unknown:
+        raise ValueError(f"{which}: '{name}' holds indices up to {t.size}, and {min(unknown)} has no value")
+    values, most = np.asarray(array), t.size.evaluate(sizes)
+    wrong = (values < 1) | (values > most) | (values != np.floor(values))
+    if wrong.any():
+        at = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+        shown = f"{most}" if t.size.is_constant else f"{t.size} = {most}"
+        raise ValueError(f"{which}: '{name}' holds {values[at]:g} at {list(at)}, and its indices are 1, …, {shown}")
+
+
+def _of_one_dtype(
+    program: Program, first: Argument, second: Argument | None, wanted: Any
+) -> tuple[Argument, Argument | None]:
+    """All arrays of one dtype, that of the data which hold no indices where there are such."""
+    both = {**first.arrays, **({name + "'": a for name, a in second.arrays.items()} if second else {})}
     if not both:
         return first, second
-    dtype = jnp.promote_types(both[0].dtype, both[0].dtype)
-    for a in both[1:]:
-        dtype = jnp.promote_types(dtype, a.dtype)
+    indices = {f.name for f in program.inputs if isinstance(f.type, Position)}
+    kinds = [a.dtype for name, a in both.items() if name.rstrip("'") not in indices]
+    dtype = jnp.promote_types(kinds[0], kinds[0]) if kinds else jnp.dtype(wanted or jnp.result_type(float))
+    for kind in kinds[1:]:
+        dtype = jnp.promote_types(dtype, kind)
 
     def change(argument: Argument) -> Argument:
         arrays = {name: a if a.dtype == dtype else a.astype(dtype) for name, a in argument.arrays.items()}

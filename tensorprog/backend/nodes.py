@@ -24,6 +24,7 @@ from tensorprog.naming import identifier
 from tensorprog.program.affine import (
     Affine,
     Bound,
+    Entry,
     Range,
     Remainder,
     at_most,
@@ -70,12 +71,15 @@ class NodeWriter:
     def index_array(self, e: Affine, tracing: bool = True) -> Code:
         """The integers that an index expression takes, as an array over the array indices in it."""
         labels = [s for s, _ in e.terms if s in self.arrays]
-        divided = [s for s, _ in e.terms if s not in labels and Affine.symbol(s).symbols & self.arrays.keys()]
+        divided = [s for s, _ in e.terms if s not in labels and self._is_array(Affine.symbol(s))]
         rest = Affine(e.constant, tuple((s, c) for s, c in e.terms if s not in (*labels, *divided)))
         if not labels and not divided:
             return Code(integer(rest, self.symbol), atomic=not rest.terms)
         codes = []
         for s in divided:
+            if isinstance(s, Entry):
+                codes.append(self._scaled_entry(s, e.coefficient(s)))
+                continue
             inner = self.index_array(s.numerator)
             text = f"{inner.wrapped()} // {s.divisor}"
             if isinstance(s, Remainder):
@@ -90,6 +94,16 @@ class NodeWriter:
         if rest != Affine(0):
             codes.append(Code(integer(rest, self.symbol)))
         return combined("+", codes, self.order)
+
+    def _is_array(self, e: Affine) -> bool:
+        return bool(e.entries or e.symbols & self.arrays.keys())
+
+    def _scaled_entry(self, s: Entry, factor: int) -> Code:
+        """An entry of data that holds indices, of the run that its prime tells."""
+        name = s.table.rstrip("'")
+        side = None if "n1" not in self.order else "right" if s.table.endswith("'") else "left"
+        code = self.read(ir.Read(Key(ir.SCALAR, "self", (name,)), s.indices, side))
+        return code if factor == 1 else Code(f"{factor} * {code.wrapped()}", code.dims, atomic=False)
 
     def mask(self, conditions: Sequence[Condition]) -> Code | None:
         """A boolean array: where all conditions hold. None where there is nothing to ask."""
@@ -140,6 +154,8 @@ class NodeWriter:
         raise AssertionError(node)
 
     def number(self, value: sympy.Expr) -> Code:
+        if any("[" in s.name for s in value.free_symbols):
+            raise ProgramError("an index that is data cannot stand as a number, as in a law that depends on it")
         labels = [s.name for s in value.free_symbols if s.is_integer and s.name in self.arrays]
         dims = tuple(sorted(labels, key=self.order.index))
         names = {}
@@ -179,6 +195,8 @@ class NodeWriter:
 
     def _decided(self, conditions: Sequence[Condition]) -> bool:
         """Whether conditions are on Python integers alone, not on array dimensions or traced indices."""
+        if any(c.expression.entries for c in conditions):
+            return False
         symbols = {s for c in conditions for s in c.expression.symbols}
         return not symbols & self.arrays.keys() and not symbols & self.system.traced
 
@@ -243,6 +261,7 @@ class NodeWriter:
         dims: list[str] = []
         later: list[tuple[int, str, str, str, int]] = []  # (position, kind, start or index, size, stride)
         gathered: list[tuple[int, Code]] = []
+        looked_up: list[Code] = []
         for d in access.dims:
             if isinstance(d, str):
                 subscripts.append(":")
@@ -250,6 +269,13 @@ class NodeWriter:
                 continue
             e = node.indices[d]
             axis = self.system.names.range_of(table[d], node.side)
+            if e.entries:
+                if not isinstance(axis.low, Affine):
+                    raise ProgramError("an axis that begins at the smaller of two sizes")
+                subscripts.append(":")
+                looked_up.append(self.index_array(e - axis.low))
+                dims.append("\2")
+                continue
             kind, source, label, size, stride = self._subscript(e, axis)
             if kind == "int":
                 subscripts.append(source)
@@ -289,12 +315,21 @@ class NodeWriter:
         for p, s in sorted(zip(entries, sources, strict=True), reverse=True):
             text = f"entry({text}, {p}, {s})"
             del dims[p]
+        if looked_up:
+            return self._looked_up(text, dims, looked_up)
         while len(set(dims)) < len(dims):
             name = next(d for d in dims if dims.count(d) > 1)
             a, b = [k for k, d in enumerate(dims) if d == name][:2]
             text = f"jnp.diagonal({text}, axis1={a}, axis2={b})"
             dims = [d for k, d in enumerate(dims) if k not in (a, b)] + [name]
         return Code(text, tuple(dims))
+
+    def _looked_up(self, text: str, dims: Sequence[str], codes: Sequence[Code]) -> Code:
+        """An array read at indices that are data, in the dimensions marked by \\2."""
+        whole = union([Code("", tuple(d for d in dims if d != "\2")), *codes], self.order)
+        waiting = iter(codes)
+        indices = [aligned(next(waiting), whole, self.order).text if d == "\2" else str(whole.index(d)) for d in dims]
+        return Code(f"looked_up({text}, ({', '.join(indices)},), {len(whole)})", whole)
 
     def _subscript(self, e: Affine, axis: Range) -> tuple[str, str, tuple[str, ...], str, int]:
         """How an axis is read at e: an integer, a slice, a zero-filled slice, or an array of indices.
@@ -387,7 +422,8 @@ class NodeWriter:
         """Whether a summed index stands in reads only by itself: the sum is then a contraction of arrays."""
         for read in ir.reads(node.body):
             for k, e in enumerate(read.indices):
-                if name in e.symbols and (e != Affine.symbol(name) or self.system.is_history(read, k)):
+                alone = e == Affine.symbol(name) or (e.entries == tuple(s for s, _ in e.terms) and len(e.terms) == 1)
+                if name in e.symbols and (not alone or self.system.is_history(read, k)):
                     return False
         return True
 

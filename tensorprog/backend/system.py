@@ -261,6 +261,8 @@ class SystemWriter:
         tests = []
         for c in conditions:
             c = replace(c, expression=c.expression.substitute(values))
+            if c.expression.entries:
+                raise ProgramError(f"a condition on {c.expression.entries[0]}, which is data, is not supported here")
             if self.certain(c, {}) is not True:
                 tests.append(f"{integer(c.expression, self.symbol)} {'>=' if c.op == 'ge' else '=='} 0")
         if tests:

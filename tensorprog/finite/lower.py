@@ -21,7 +21,8 @@ from tensorprog.language import syntax
 from tensorprog.program.ir import Program
 from tensorprog.program.passes.reads import scope_of
 from tensorprog.program.scope import apply_definition
-from tensorprog.program.substitution import subexpressions
+from tensorprog.program.substitution import rename, subexpressions
+from tensorprog.program.types import Position
 from tensorprog.program.typing import is_zero
 
 _OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
@@ -46,6 +47,8 @@ class Lowering:
         self.scope = scope_of(self.program)
 
     def lower(self, e: syntax.Expr, rows: Rows) -> Node:
+        if positions := self._positions(e, rows):
+            return self._at_data(e, positions, rows)
         match e:
             case syntax.Name(name) | syntax.Index(name) if name not in rows.indices and name in self.families:
                 return self._read(e, rows)
@@ -84,6 +87,41 @@ class Lowering:
             case syntax.Reduction():
                 return self._reduce(e, e.binders, rows)
         raise ProgramError("this expression cannot be run at a finite width", e.span)
+
+    # ------------------------------------------------------------ indices that are data
+
+    def _positions(self, e: syntax.Expr, rows: Rows) -> list[syntax.Name | syntax.Index]:
+        """The entries of data that tell which members e itself reads, or which branch it is."""
+        match e:
+            case syntax.Index(_, indices):
+                told: list[Any] = list(indices)
+            case syntax.Conditional(_, condition):
+                told = [condition]
+            case syntax.Call("MatMul", (syntax.Index(_, indices), _)):
+                told = list(indices)
+            case syntax.Guard(syntax.Index(_, indices)):
+                told = list(indices)
+            case _:
+                return []
+        return [p for node in told for p in self.scope.positions(node) if p.name not in rows.indices]
+
+    def _at_data(self, e: syntax.Expr, positions: list[syntax.Name | syntax.Index], rows: Rows) -> Node:
+        """e for every value that the first of the entries may have, of which its value picks one."""
+        first = positions[0]
+        if isinstance(e, syntax.Guard):
+            outside = np.zeros(rows.count, bool)
+            self._mark(first, renumbered(rows), outside)
+            if outside.any():
+                return self._choose(~outside, e, e.otherwise, rows)
+        t = self.scope.types[first.name]
+        assert isinstance(t, Position)
+        length = t.size.evaluate(self.sizes)
+        name = f"{first.name}#"
+        while name in rows.indices:
+            name += "#"
+        inner, _ = rows.over(name, 1, length)
+        of_all = rename(e, lambda s: syntax.Name(name, span=s.span) if s == first else None)
+        return nodes.Pick(self.lower(of_all, inner), self.lower(first, rows), length)
 
     # ------------------------------------------------------------ reading
 

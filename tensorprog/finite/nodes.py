@@ -103,7 +103,16 @@ class Merge:
     index: np.ndarray
 
 
-Node = Number | Read | Matrix | MatMul | Dot | Apply | Moment | Reduce | Normalize | Merge
+@dataclass(frozen=True, eq=False)
+class Pick:
+    """Of the last axis of `every`'s rows, of length `length`, the member 1, …, length that `which` tells."""
+
+    every: Node
+    which: Node
+    length: int
+
+
+Node = Number | Read | Matrix | MatMul | Dot | Apply | Moment | Reduce | Normalize | Merge | Pick
 
 
 def children(node: Node) -> tuple[Node, ...]:
@@ -120,6 +129,8 @@ def children(node: Node) -> tuple[Node, ...]:
             return tuple(n for n in (own, every, eps) if n is not None)
         case Merge(parts):
             return parts
+        case Pick(every, which):
+            return every, which
     return ()
 
 
@@ -149,6 +160,8 @@ def signature(node: Node) -> tuple:
             own = (kind, every is None, axis, length, _bytes(mask), eps is None)
         case Merge(_, counts, index):
             own = (counts, _bytes(index))
+        case Pick(_, _, length):
+            own = (length,)
         case _:
             own = ()
     return (type(node).__name__, *own, *(signature(child) for child in children(node)))
@@ -189,6 +202,8 @@ def evaluate(node: Node, leaf: Callable[[Number | Read | Matrix], Any]) -> Any:
             return _normalized(kind, value, _with_length(of(every), -3, length), -3, False, mask, eps and of(eps))
         case Merge(parts, counts, index):
             return _merged([of(p) for p in parts], counts, index)
+        case Pick(every, which, length):
+            return _picked(_with_length(of(every), -3, length), of(which))
     raise AssertionError(node)
 
 
@@ -213,6 +228,19 @@ def _multiply(matrix: Any, x: Any, transposed: bool) -> Any:
     matrices = matrix.reshape(count, *matrix.shape[-2:])
     product = flat @ (matrices if transposed else matrices.transpose(0, 2, 1))
     return product.reshape(*shape[:-1], product.shape[-1]).transpose(np.argsort(order))
+
+
+def _picked(every: Any, which: Any) -> Any:
+    """every (*rows, length, samples, width) at which (*rows, samples, 1), which counts from 1."""
+    at = which[..., 0].astype(jnp.int32) - 1
+    if all(size == 1 for size in every.shape[:-3]):
+        every = every.reshape(every.shape[-3:])
+        return every[at, jnp.arange(every.shape[1]) if every.shape[1] > 1 else 0]
+    shape = np.broadcast_shapes(every.shape[:-3], at.shape[:-1])
+    samples = max(every.shape[-2], at.shape[-1])
+    every = jnp.broadcast_to(every, (*shape, every.shape[-3], samples, every.shape[-1]))
+    at = jnp.broadcast_to(at, (*shape, samples))
+    return jnp.take_along_axis(every, at[..., None, :, None], axis=-3)[..., 0, :, :]
 
 
 def _with_length(value: Any, axis: int, length: int) -> Any:

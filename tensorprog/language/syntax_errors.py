@@ -17,7 +17,7 @@ KEYWORDS = (
 STATEMENT_KEYWORDS = ("input", "weight", "vector", "scalar", "fixed", "width", "def", "for", "output")
 
 _EXPRESSION = {"NAME", "NUMBER", "LPAR", "MINUS", "LESSTHAN"}
-_OPERATORS = {"PLUS", "MINUS", "STAR", "SLASH"}
+_OPERATORS = {"PLUS", "MINUS", "STAR", "SLASH", "MOD"}
 _MORE_OPERATORS = {*_OPERATORS, "AT", "POWER", "TRANSPOSE", "LPAR", "LSQB", "IF"}
 _COMPARISONS = {"EQ", "NE", "LE", "GE", "LESSTHAN", "MORETHAN"}
 # In the order of naming. Groups that stand for many tokens come first.

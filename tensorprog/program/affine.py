@@ -48,6 +48,30 @@ class Remainder(str):
         return self.operands
 
 
+class Entry(str):
+    """An entry of data that holds indices, `t[i]`, from 1 to `size`: a symbol of an affine form.
+
+    `table` is the input, with a prime where it is the second run's.
+    """
+
+    table: str
+    indices: tuple[Affine, ...]
+    size: Affine
+
+    def __new__(cls, table: str, indices: tuple[Affine, ...], size: Affine) -> Entry:
+        self = super().__new__(cls, f"{table}[{', '.join(map(str, indices))}]" if indices else f"{table}[]")
+        self.table, self.indices, self.size = table, indices, size
+        return self
+
+    def __getnewargs__(self) -> tuple[str, tuple[Affine, ...], Affine]:
+        return self.table, self.indices, self.size
+
+    def substitute(self, values: Mapping[str, Affine | int]) -> Entry:
+        table = values.get(self.table)
+        name = table.terms[0][0] if isinstance(table, Affine) else self.table
+        return Entry(name, tuple(i.substitute(values) for i in self.indices), self.size.substitute(values))
+
+
 def _operand(a: Affine) -> str:
     plain = a.is_constant or (a.constant == 0 and len(a.terms) == 1 and a.terms[0][1] == 1)
     return str(a) if plain and not isinstance(a.terms and a.terms[0][0], Quotient | Remainder) else f"({a})"
@@ -76,19 +100,32 @@ class Affine:
 
     @property
     def symbols(self) -> frozenset[str]:
-        if not any(isinstance(s, Quotient | Remainder) for s, _ in self.terms):
+        if not any(isinstance(s, _COMPOSED) for s, _ in self.terms):
             return frozenset(s for s, _ in self.terms)
-        return frozenset(s for s, _ in self.terms if not isinstance(s, Quotient | Remainder)) | self.divided
+        return frozenset(s for s, _ in self.terms if not isinstance(s, _COMPOSED)) | self.divided
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The entries of data in it."""
+        found: list[Entry] = []
+        for s, _ in self.terms:
+            if isinstance(s, Entry):
+                found += [s, *(e for i in s.indices for e in i.entries)]
+            elif isinstance(s, Quotient | Remainder):
+                found += s.numerator.entries
+        return tuple(found)
 
     @property
     def divided(self) -> frozenset[str]:
-        """The symbols inside of quotients and remainders."""
+        """The symbols inside of quotients, remainders and entries of data."""
         found: frozenset[str] = frozenset()
         for s, _ in self.terms:
             if isinstance(s, Quotient):
                 found |= s.numerator.symbols
             elif isinstance(s, Remainder):
                 found |= s.numerator.symbols | s.divisor.symbols
+            elif isinstance(s, Entry):
+                found = found.union({s.table}, *(i.symbols for i in s.indices))
         return found
 
     def solved(self, name: str) -> Affine | None:
@@ -128,6 +165,8 @@ class Affine:
                 value = quotient(s.numerator.substitute(values), s.divisor)
             elif isinstance(s, Remainder):
                 value = remainder(s.numerator.substitute(values), s.divisor.substitute(values))
+            elif isinstance(s, Entry):
+                value = Affine.symbol(s.substitute(values))
             if value is None:
                 value = Affine.symbol(s)
             result = result + (Affine(value) if isinstance(value, int) else value) * c
@@ -145,6 +184,8 @@ class Affine:
             shown = f"({s})" if isinstance(s, Remainder) and (len(self.terms) > 1 or self.constant or c != 1) else s
             if isinstance(s, Quotient) and c != 1:
                 shown = f"({s})"
+            if isinstance(s, Entry) and not s.indices:
+                shown = s.table
             parts.append(sign + (shown if abs(c) == 1 else f"{abs(c)}*{shown}"))
         if self.constant or not parts:
             parts.append(f"{self.constant:+d}")
@@ -153,6 +194,9 @@ class Affine:
             parts.insert(0, parts.pop(first))
         text = "".join(parts)
         return text[1:] if text.startswith("+") else text
+
+
+_COMPOSED = (Quotient, Remainder, Entry)
 
 
 def _value(symbol: str, values: Mapping[str, int]) -> int:
@@ -222,7 +266,7 @@ def at_most(a: Bound, b: Bound) -> bool:
 
 def nonnegative(a: Affine) -> bool:
     """Whether a ≥ 0 is certain, for sizes of at least 1."""
-    if not any(isinstance(s, Quotient | Remainder) for s, _ in a.terms):
+    if not any(isinstance(s, _COMPOSED) for s, _ in a.terms):
         return all(c > 0 for _, c in a.terms) and a.constant + sum(c for _, c in a.terms) >= 0
     least, slopes = _least(a, Fraction(1))
     return all(c >= 0 for c in slopes.values()) and least + sum(slopes.values()) > -1  # a is an integer
@@ -239,6 +283,9 @@ def _least(a: Affine, factor: Fraction) -> tuple[Fraction, dict[str, Fraction]]:
             constant += least - c * rounding
         elif isinstance(s, Remainder):
             least, inner = _least(s.divisor - 1, c) if c < 0 else (Fraction(0), {})
+            constant += least
+        elif isinstance(s, Entry):
+            least, inner = _least(s.size, c) if c < 0 else (c, {})
             constant += least
         else:
             inner = {s: c}
@@ -335,7 +382,7 @@ def extent(expression: Bound, ranges: Mapping[str, Range], largest: bool) -> Bou
     if isinstance(expression, Extreme):
         return _extreme(expression.kind, [extent(x, ranges, largest) for x in expression.arguments])
     for s, c in expression.terms:
-        if isinstance(s, Quotient | Remainder) and Affine.symbol(s).symbols & ranges.keys():
+        if isinstance(s, _COMPOSED) and (isinstance(s, Entry) or Affine.symbol(s).symbols & ranges.keys()):
             end = _divided_extent(s, ranges, (c > 0) == largest)
             return extent(_scaled_sum(expression - Affine.symbol(s) * c, end, c), ranges, largest)
     for s, c in expression.terms:
@@ -347,8 +394,10 @@ def extent(expression: Bound, ranges: Mapping[str, Range], largest: bool) -> Bou
     return expression
 
 
-def _divided_extent(symbol: Quotient | Remainder, ranges: Mapping[str, Range], largest: bool) -> Bound:
-    """A bound of a quotient or a remainder over the ranges of the indices in it."""
+def _divided_extent(symbol: Quotient | Remainder | Entry, ranges: Mapping[str, Range], largest: bool) -> Bound:
+    """A bound of a quotient, a remainder or an entry of data over the ranges of the indices in it."""
+    if isinstance(symbol, Entry):
+        return symbol.size if largest else Affine(1)
     if isinstance(symbol, Quotient):
         end = extent(symbol.numerator, ranges, largest)
         return map_bound(end, lambda a: quotient(a, symbol.divisor))

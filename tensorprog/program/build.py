@@ -39,7 +39,7 @@ from tensorprog.program.scope import (
     substituted,
 )
 from tensorprog.program.substitution import subexpressions
-from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
+from tensorprog.program.types import Constant, Data, Matrix, Position, Process, Scalar, Type, Vector
 from tensorprog.program.typing import infer, is_zero, join, readout_type
 from tensorprog.program.wrapping import with_remainders
 
@@ -292,8 +292,8 @@ def _declarations(statements, scope: Scope) -> _Declared:
                 scope.widths[name] = ratio
             case syntax.Input(variables, type_):
                 t = _read_type(type_, scope)
-                if not isinstance(t, Data | Scalar):
-                    raise ProgramError(f"an input is data R(d) or a scalar C, not {t}", type_.span)
+                if not isinstance(t, Data | Scalar | Position):
+                    raise ProgramError(f"an input is data R(d), a scalar C or index(V), not {t}", type_.span)
                 for v in variables:
                     _declare(v, t, "input", scope, declared)
             case syntax.Random(kind, fixed, variables, type_, law):
@@ -341,14 +341,16 @@ def _declare(v: syntax.Variable, t: Type, role: str, scope: Scope, declared: _De
 
 def _read_type(t: syntax.TypeName, scope: Scope) -> Type:
     """A type as written. Raises ProgramError for unknown types and sizes."""
-    counts = {"A": 2, "G": 1, "H": 1, "R": 1, "C": 0}
+    counts = {"A": 2, "G": 1, "H": 1, "R": 1, "C": 0, "index": 1}
     if t.name not in counts:
         raise ProgramError(
-            f"unknown type '{t.name}'", t.span, hint=did_you_mean(t.name, counts) or "types are A, G, H, C and R"
+            f"unknown type '{t.name}'", t.span, hint=did_you_mean(t.name, counts) or "types are A, G, H, C, R and index"
         )
     if len(t.arguments) != counts[t.name]:
-        shown = {"A": "A(n, m)", "G": "G(n)", "H": "H(n)", "R": "R(d)", "C": "C"}[t.name]
+        shown = {"A": "A(n, m)", "G": "G(n)", "H": "H(n)", "R": "R(d)", "C": "C", "index": "index(V)"}[t.name]
         raise ProgramError(f"this type is written {shown}", t.span)
+    if t.name == "index":
+        return Position(scope.known_before_data(t.arguments[0]))
     names = []
     for k, a in enumerate(t.arguments):
         if not isinstance(a, syntax.Name):
@@ -401,6 +403,12 @@ def _hulls(statements, scope: Scope, declared: _Declared) -> None:
                                 e, axis = Affine.symbol(i.name), i.name
                             else:
                                 e = scope.affine(i)
+                                if e.entries:
+                                    raise ProgramError(
+                                        f"{e.entries[0]} is data: what is assigned has indices that are known before",
+                                        i.span,
+                                        hint="assign every member, and read the one at the data's index",
+                                    )
                                 if e.divided & scope.indices.keys():
                                     raise ProgramError(
                                         f"an index on the left of ':=' is no quotient and no remainder of "

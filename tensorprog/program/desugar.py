@@ -19,6 +19,7 @@ from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
 from tensorprog.program.affine import (
     Affine,
+    Entry,
     Quotient,
     Range,
     Remainder,
@@ -250,6 +251,8 @@ class Desugarer:
                     if isinstance(t, Vector | Data):
                         if found is not None and found != s:
                             return None
+                        if isinstance(s, syntax.Index) and any(self.scope.positions(i) for i in s.indices):
+                            return None  # a function of the members that are read, not of all that there are
                         found = s
                 case syntax.Number() | syntax.Negate() | syntax.DerivativeCall():
                     pass
@@ -566,8 +569,10 @@ class Desugarer:
         match e:
             case syntax.Guard():
                 return
-            case syntax.Index():
+            case syntax.Index(_, indices):
                 yield e, inner
+                for i in indices:
+                    yield from ((p, inner) for p in self.scope.positions(i) if isinstance(p, syntax.Index))
                 return
             case syntax.Reduction(_, binders, body):
                 with self.scope.binding(binders) as bindings:
@@ -607,6 +612,8 @@ def _symbol_expression(s: str, at: syntax.Expr) -> syntax.Expr:
         return syntax.Binary("/", bound_expression(s.numerator, at), syntax.Number(str(s.divisor)))
     if isinstance(s, Remainder):
         return syntax.Binary("mod", bound_expression(s.numerator, at), bound_expression(s.divisor, at))
+    if isinstance(s, Entry):
+        return _reference(s.table, tuple(bound_expression(i, at) for i in s.indices), at.span)
     return syntax.Name(s)
 
 

@@ -13,7 +13,7 @@ import sympy
 from tensorprog.errors import Span
 from tensorprog.language import syntax
 from tensorprog.program.affine import Affine, Range
-from tensorprog.program.types import Type
+from tensorprog.program.types import Position, Type
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,11 @@ class Program:
     def open_sizes(self) -> tuple[str, ...]:
         """Integer parameters without a value: read off the data, or to be passed."""
         return tuple(p.name for p in self.parameters if p.kind in ("integer", "size") and p.value is None)
+
+    @property
+    def of_runs(self) -> tuple[str, ...]:
+        """What indices are made of and each run has its own: open sizes, and inputs that hold indices."""
+        return (*self.open_sizes, *(f.name for f in self.inputs if isinstance(f.type, Position)))
 
     @property
     def reals(self) -> dict[str, sympy.Expr | None]:

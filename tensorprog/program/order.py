@@ -8,6 +8,7 @@ every read. Both handle all passes of all loops around an assignment together, a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -18,11 +19,13 @@ from tensorprog.language import syntax
 from tensorprog.program.affine import Range, evaluate_bound, extent
 from tensorprog.program.scope import Scope
 from tensorprog.program.substitution import free_names
+from tensorprog.program.types import Position
 
 LIMIT = 10**7  # members of an assignment, passes of a loop, terms of a reduction for one member
 _CHUNK = 1 << 18  # rows handled at once: the arrays stay in the cache
 _PATIENCE = 2 * 10**8  # rows of the reductions of one assignment; more are left unchecked
 _DENSE = 1 << 28  # members of a family noted in an array over its whole range
+_FEW = 64  # values of data that are all tried
 _LARGEST = 1 << 61  # integers beyond are refused, so that no sum of two overflows
 
 _NOT_OF_NOTHING = ("mean", "max", "min", "softmax", "batchnorm")
@@ -353,6 +356,7 @@ class _DryRun:
         self.families: dict[str, _Declared | _Assigned] = {}
         self.leaf: _Leaf | None = None
         self.first: tuple[tuple, ProgramError] | None = None
+        self.chosen: dict[syntax.Expr, int] = {}  # values of data that hold indices
 
     def run(self) -> None:
         self._measure(self.plan, _Rows(1, np.ones(1, np.int64)), 1)
@@ -437,6 +441,8 @@ class _DryRun:
         match e:
             case syntax.Number(text) if text.isdigit():
                 return int(text)
+            case syntax.Name() | syntax.Index() if self.chosen and e in self.chosen:
+                return self.chosen[e]
             case syntax.Name(name):
                 if name in names:
                     return names[name]
@@ -561,6 +567,11 @@ class _DryRun:
             case syntax.Binary(_, left, right):
                 self._walk(left, rows, mark)
                 self._walk(right, rows, mark)
+            case syntax.Conditional(then, condition, otherwise) if self._positions(condition, rows):
+                for position in self._positions(condition, rows):
+                    self._walk(position, rows, mark)
+                self._walk(then, rows, mark)
+                self._walk(otherwise, rows, mark)
             case syntax.Conditional(then, condition, otherwise):
                 holds = np.broadcast_to(self._holds(condition, rows.names), rows.count)
                 self._walk(then, rows.where(holds), mark)
@@ -584,6 +595,16 @@ class _DryRun:
         family = self.families.get(name)
         if family is None or len(family.axes) != len(indices):
             return  # a number or a function, or a mistake that the types show
+        positions = [p for i in indices for p in self._positions(i, rows) if p not in self.chosen]
+        if positions:
+            for p in positions:
+                self._walk(p, rows, mark)
+            before = self.chosen
+            for values in self._values_of(positions):
+                self.chosen = {**before, **dict(zip(positions, values, strict=True))}
+                self._look_up(e, name, indices, rows, mark)
+            self.chosen = before
+            return
         columns = [self._integer(i, rows.names) for i in indices]
         ranges = self._ranges(family, columns)
         outside: np.ndarray | bool = False
@@ -618,6 +639,24 @@ class _DryRun:
                 hint = f"{member} is what this computes" if when[k] == rows.time[k] else f"line {line} assigns it later"
             error = ProgramError(f"{member} is read{self._place(rows, k)} before it is defined", e.span, hint=hint)
             self._note((rows.time[k], 0), error)
+
+    def _positions(self, e, rows: _Rows) -> list[syntax.Name | syntax.Index]:
+        """`Scope.positions` where these rows stand."""
+        return [p for p in self.scope.positions(e) if p.name not in rows.names]
+
+    def _values_of(self, positions: list[syntax.Name | syntax.Index]) -> Iterator[tuple[int, ...]]:
+        """Values that data may have: all of them, or where there are many, some."""
+        ends = []
+        for p in positions:
+            t = self.scope.types[p.name]
+            assert isinstance(t, Position)
+            ends.append(evaluate_bound(t.size, self.sizes))
+        if len(ends) == 1 and ends[0] <= _FEW:
+            yield from ((k,) for k in range(1, ends[0] + 1))
+            return
+        for k in range(_FEW // 4 + 1):
+            yield tuple(1 + round((end - 1) * 4 * k / _FEW) for end in ends)
+        yield from itertools.product(*((1, end) for end in ends)) if len(ends) > 1 else ()
 
     def _ranges(self, family: _Declared | _Assigned, columns: list[Integers]) -> list[tuple[str, Integers, Integers]]:
         """The range of every axis; one may depend on the indices before it."""

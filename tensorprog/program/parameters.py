@@ -87,6 +87,9 @@ def _uses(text: syntax.ProgramText) -> tuple[set[str], set[str]]:
                         names(target)
             case syntax.Comparison():
                 names(node)
+            case syntax.Input(_, syntax.TypeName("index", arguments)):
+                for a in arguments:
+                    names(a)
             case syntax.Call(function):
                 called.add(function)
             case syntax.DerivativeCall(function) | syntax.DerivativeOf(function):

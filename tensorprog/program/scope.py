@@ -11,9 +11,10 @@ import sympy
 from tensorprog import functions
 from tensorprog.errors import ProgramError, Span, did_you_mean
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range, evaluate_bound, quotient, remainder
+from tensorprog.program.affine import Affine, Entry, Range, evaluate_bound, quotient, remainder
 from tensorprog.program.ir import Function, Parameter
-from tensorprog.program.types import Type
+from tensorprog.program.substitution import children
+from tensorprog.program.types import Position, Type
 
 CORE = ("MatMul", "LinComb", "Nonlin", "Moment", "Trsp")
 REDUCTIONS = ("sum", "mean", "prod", "max", "min")
@@ -134,9 +135,13 @@ class Scope:
                     return Affine.symbol(name)
                 if name in self.widths:
                     raise ProgramError(f"the width '{name}' goes to infinity: it is no index and no size", e.span)
+                if isinstance(self.types.get(name), Position):
+                    return self._entry(name, (), e.span)
                 if name in self.ranges:
                     raise ProgramError(f"'{name}' is not an integer", e.span)
                 raise self.undefined(name, e.span)
+            case syntax.Index(name, indices) if isinstance(self.types.get(name), Position):
+                return self._entry(name, indices, e.span)
             case syntax.Negate(operand):
                 return -self.affine(operand)
             case syntax.Binary("+", left, right):
@@ -172,6 +177,28 @@ class Scope:
                     else None,
                 )
 
+    def _entry(self, name: str, indices: tuple[syntax.Expr, ...], span: Span) -> Affine:
+        """An entry of data that hold indices."""
+        t = self.types[name]
+        assert isinstance(t, Position)
+        if len(indices) != len(self.ranges[name]):
+            raise ProgramError(f"'{name}' has {len(self.ranges[name])} indices, {given(len(indices))}", span)
+        return Affine.symbol(Entry(name, tuple(self.affine(i) for i in indices), t.size))
+
+    def positions(self, node) -> list[syntax.Name | syntax.Index]:
+        """The entries of data that hold indices in an integer expression or a condition, the outermost ones."""
+        if isinstance(node, syntax.Name | syntax.Index):
+            known = isinstance(self.types.get(node.name), Position) and node.name not in self.indices
+            return [node] if known else []
+        return [p for c in children(node) for p in self.positions(c)]
+
+    def known_before_data(self, e: syntax.Expr) -> Affine:
+        """`affine` of what does not depend on data, as the ends of ranges do not."""
+        value = self.affine(e)
+        if value.entries:
+            raise ProgramError(f"{value.entries[0]} is data: a range has ends that are known before", e.span)
+        return value
+
     def _divisor(self, e: syntax.Expr) -> Affine:
         """The number that an index or the end of a range is divided by."""
         value = self.affine(e).substitute(self.integers())
@@ -206,7 +233,7 @@ class Scope:
             raise ProgramError(
                 f"index '{binder.name}' has no range", binder.span, hint=f"write {binder.name} = 1..T, say"
             )
-        low, high = self.affine(binder.low), self.affine(binder.high)
+        low, high = self.known_before_data(binder.low), self.known_before_data(binder.high)
         step = 1 if binder.step is None else self._step(binder)
         if step == -1:
             return Binding(Range(binder.name, high, low), True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tensorprog.program.affine import Affine
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -61,4 +63,14 @@ class Process:
         return "a readout"
 
 
-Type = Matrix | Vector | Scalar | Data | Constant | Process
+@dataclass(frozen=True)
+class Position:
+    """index(size): data that hold indices from 1 to size."""
+
+    size: Affine
+
+    def __str__(self) -> str:
+        return f"index({self.size})"
+
+
+Type = Matrix | Vector | Scalar | Data | Constant | Process | Position

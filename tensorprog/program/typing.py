@@ -11,7 +11,7 @@ from tensorprog.errors import ProgramError, Span, did_you_mean
 from tensorprog.language import syntax
 from tensorprog.program.scope import CORE, MAPS, REDUCTIONS, Scope, given, not_a_number, wrong_count
 from tensorprog.program.substitution import subexpressions
-from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector
+from tensorprog.program.types import Constant, Data, Matrix, Position, Process, Scalar, Type, Vector
 
 NUMBER = Constant()
 MINIMUM_ARGUMENTS = {"max": 2, "min": 2}
@@ -70,7 +70,18 @@ def _name(name: str, indices: tuple, span: Span, scope: Scope) -> Type | None:
     if len(indices) != len(axes):
         wanted = "no index" if not axes else f"{len(axes)} ind{'ex' if len(axes) == 1 else 'ices'}"
         raise ProgramError(f"'{name}' has {wanted}, {given(len(indices))}", span)
-    return scope.types.get(name)
+    t = scope.types.get(name)
+    if isinstance(t, Position):
+        raise ProgramError(
+            f"'{name}' holds indices: it stands in the index of a family",
+            span,
+            hint=f"with vector E[k = 1..{t.size}] : G(n), read E[{_written(name, len(axes))}]",
+        )
+    return t
+
+
+def _written(name: str, axes: int) -> str:
+    return f"{name}[…]" if axes else name
 
 
 def _transpose(operand: syntax.Name | syntax.Index, scope: Scope) -> Type | None:

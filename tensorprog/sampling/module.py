@@ -6,6 +6,7 @@ from tensorprog.backend.module import Module, ntk_obstacle
 from tensorprog.expectation.source import HEADER, runtime_source
 from tensorprog.naming import settled
 from tensorprog.program.ir import Program
+from tensorprog.program.types import Data
 from tensorprog.sampling.writer import NetworkWriter
 from tensorprog.theorem.recursion import Recursion
 
@@ -21,7 +22,7 @@ def build_sampled_module(recursion: Recursion, header: str = "") -> Module:
     rules, needed = writer.factor_rules()
     obstacle = ntk_obstacle(recursion)
     reals = {k: v for k, v in program.reals.items() if v is not None}
-    features = {f.name: f.type.size for f in program.inputs if hasattr(f.type, "size")}
+    features = {f.name: f.type.size for f in program.inputs if isinstance(f.type, Data)}
     output = recursion.output.families[0] if recursion.output is not None else None
     lines = [f'"""{header.strip() or program.name}\n"""', "", HEADER.rstrip(), ""]
     lines.append("# Real parameters: defaults that `params` overrides.")

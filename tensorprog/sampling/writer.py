@@ -12,6 +12,7 @@ call.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import sympy
 
@@ -20,11 +21,11 @@ from tensorprog.backend.labelled import bound_source, integer
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.naming import identifier
-from tensorprog.program.affine import Affine, Range, sizes_read_off
+from tensorprog.program.affine import Affine, Entry, Range, sizes_read_off
 from tensorprog.program.ir import Clause, Family, Program
 from tensorprog.program.laws import WIDTH, growth, nngp_scale
 from tensorprog.program.scope import size_symbol
-from tensorprog.program.types import Data, Matrix, Process, Scalar, Vector
+from tensorprog.program.types import Data, Matrix, Position, Process, Scalar, Vector
 from tensorprog.sampling.holding import Holding
 from tensorprog.theorem.cases import (
     CaseReader,
@@ -68,7 +69,8 @@ class NetworkWriter:
         return identifier(family)
 
     def index(self, s: str) -> str:
-        return self.name(s)
+        """Source of an integer symbol; of an entry of data, its values in the batch."""
+        return self._read(Reference(s.table, s.indices)) if isinstance(s, Entry) else self.name(s)
 
     def number(self, e: sympy.Expr) -> str:
         """Source of a number in real parameters, sizes and loop indices."""
@@ -257,7 +259,38 @@ class NetworkWriter:
         inner = ", ".join(integer(i, self.index) for i in indices)
         return f"({inner}{',' if len(indices) == 1 else ''})"
 
+    def _for_data(self, references: Sequence[Reference], combined: str, write) -> str:
+        """What `write` gives for references with indices that are data: a combination over all values of these.
+
+        combined: how terms (coefficient, value) are added up, with {} for them.
+        """
+        entry = next((e for r in references for i in r.indices for e in i.entries), None)
+        if entry is None:
+            return write(*references)
+        here = Affine.symbol(f"{entry.table}__")
+        changed = []
+        for r in references:
+            indices = []
+            for i in r.indices:
+                c = i.coefficient(entry)
+                indices.append(i + (here - Affine.symbol(entry)) * c)
+                if entry in indices[-1].entries:
+                    raise ProgramError(f"the index {i} is not supported where the kernel is sampled", r.span)
+            changed.append(replace(r, indices=tuple(indices)))
+        inner = self._for_data(changed, combined, write)
+        k = self.index(here.terms[0][0])
+        size = integer(entry.size, self.index)
+        chosen = f"jnp.where({self.index(entry)} == {k}, 1.0, 0.0)"
+        return combined.format(f"({chosen}, {inner}) for {k} in range(1, {size} + 1)")
+
     def _read(self, r: Reference) -> str:
+        t = self.program.families[r.name].type
+        combined = "path.combine([{}])"
+        if isinstance(t, Scalar | Data | Position):
+            combined = "sum_of_data([{}])"
+        return self._for_data([r], combined, self._read_member)
+
+    def _read_member(self, r: Reference) -> str:
         family = self.program.families[r.name]
         if family.role == "input":
             places = [
@@ -272,7 +305,15 @@ class NetworkWriter:
             return f"path.vector({r.name!r}, {self._tuple(r.indices)})"
         return self._member(r.name, r.indices)
 
+    def _chosen(self, conditions: Sequence[Condition]) -> str:
+        """1 where conditions on data hold, 0 elsewhere, in the batch."""
+        parts = [f"({integer(c.expression, self.index)} {_OPERATORS[c.op]})" for c in conditions]
+        return f"jnp.where({' & '.join(parts)}, 1.0, 0.0)"
+
     def _conditions(self, conditions: Sequence[Condition], wrap: bool = False) -> str:
+        for c in conditions:
+            if c.expression.entries:
+                raise ProgramError(f"a condition on {c.expression.entries[0]}, which is data, cannot be sampled here")
         parts = [f"{integer(c.expression, self.index)} {_OPERATORS[c.op]}" for c in conditions]
         text = " and ".join(parts) or "True"
         return f"({text})" if wrap and len(parts) > 1 else text
@@ -288,7 +329,13 @@ class NetworkWriter:
                 if transposed:
                     raise ProgramError("a transpose is left in what is sampled", matrix.span)
                 kind = "data_product" if isinstance(self.program.families[vector.name].type, Data) else "product"
-                text = f"path.{kind}({declared.name!r}, {self._tuple(declared.indices)}, {self._read(vector)})"
+
+                def multiply(m: Reference, x: Reference) -> str:
+                    return f"path.{kind}({m.name!r}, {self._tuple(m.indices)}, {self._read_member(x)})"
+
+                text = self._for_data([declared, vector], "path.combine([{}])", multiply)
+                if any(c.expression.entries for c in conditions):
+                    return f"path.combine([({self._chosen(conditions)}, {text})])"
                 return f"{text} if {self._conditions(conditions)} else ZERO_VECTOR" if conditions else text
             case Linear(terms):
                 if not terms and not data:
@@ -335,6 +382,10 @@ class NetworkWriter:
             vector = "None" if t.vector is None else self._read(t.vector)
         factors = [] if coefficient == 1 and t.scalars else [self._factor(self.number(coefficient))]
         factors += [self._factor(self._scalar(s)) for s in t.scalars]
+        on_data = [c for c in t.conditions if c.expression.entries]
+        if on_data:
+            factors.append(self._chosen(on_data))
+            t = replace(t, conditions=tuple(c for c in t.conditions if c not in on_data))
         pair = f"({' * '.join(factors)}, {vector})"
         if not t.sums and not t.conditions:
             return pair

@@ -375,6 +375,8 @@ class CaseReader:
                 if difference is None:
                     raise ProgramError("the range of this variable is too involved for `else`", r.span)
                 result.append(Condition("ge", difference))
+            for entry in i.entries:
+                result += self.in_range(Reference(entry.table, entry.indices, r.span))
         return tuple(result)
 
     def _reference(self, e: syntax.Expr) -> Reference:

@@ -21,7 +21,7 @@ from tensorprog.program.affine import Affine, Range, map_bound, maximum, minimum
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import WIDTH, growth, part_trained
 from tensorprog.program.scope import size_symbol
-from tensorprog.program.types import Data, Process, Scalar, Vector
+from tensorprog.program.types import Data, Position, Process, Scalar, Vector
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import (
     Case,
@@ -70,10 +70,11 @@ class Deriver(Sampling):
             self._check_readouts(processes[0])
         output = Key(ir.OUTPUT, "cross", (processes[0].name,)) if processes else None
         limits = tuple(Key(ir.SCALAR, "self", (f.name,)) for f in outputs if isinstance(f.type, Scalar))
+        positions = [Key(ir.SCALAR, "self", (f.name,)) for f in self.program.inputs if isinstance(f.type, Position)]
         while True:
             self.changed = False
             self.tables, self.pending = {}, []
-            for key in (*((output,) if output else ()), *limits):
+            for key in (*((output,) if output else ()), *limits, *positions):
                 self._ask(key)
             while self.pending:
                 key = self.pending.pop()
@@ -81,7 +82,7 @@ class Deriver(Sampling):
                     self.tables[key] = self._table(key)
             if not self.changed:
                 break
-        wanted = self._reached([k for k in (output, *limits) if k is not None])
+        wanted = self._reached([k for k in (output, *limits, *positions) if k is not None])
         tables = {k: t for k, t in reversed(self.tables.items()) if k in wanted}
         return ir.Recursion(self.program, tables, output, limits)
 

@@ -148,7 +148,7 @@ class _Second(Deriver):
         suffix = "~'" if prime else "~"
         binders = case.binders if case else f.ranges
         mapping = {r.name: Affine.symbol(r.name + suffix) for r in binders}
-        sizes = {s: Affine.symbol(s + "'") for s in self.program.open_sizes} if prime else {}
+        sizes = {s: Affine.symbol(s + "'") for s in self.program.of_runs} if prime else {}
         both = {**mapping, **sizes}
         from tensorprog.theorem.cases import substitute_range
 

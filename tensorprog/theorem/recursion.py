@@ -19,7 +19,7 @@ from functools import cached_property
 
 import sympy
 
-from tensorprog.program.affine import Affine, Quotient, Range, Remainder, differences, extent, map_bound
+from tensorprog.program.affine import Affine, Entry, Quotient, Range, Remainder, differences, extent, map_bound
 
 # Kinds of tables.
 DATA = "data"  # an input or data computed from inputs, one run: [axes…, d]
@@ -446,6 +446,8 @@ def affine_number(a: Affine, size: Callable[[str], bool] = lambda s: False) -> s
             return sympy.floor(affine_number(s.numerator, size) / s.divisor)
         if isinstance(s, Remainder):
             return sympy.Mod(affine_number(s.numerator, size), affine_number(s.divisor, size))
+        if isinstance(s, Entry):
+            return sympy.Symbol(s, integer=True)  # refused where it is computed
         return sympy.Symbol(s, positive=True) if size(s) else sympy.Symbol(s, integer=True)
 
     return a.constant + sum((c * symbol(s) for s, c in a.terms), sympy.Integer(0))

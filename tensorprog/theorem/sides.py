@@ -93,7 +93,7 @@ class Sides:
     def _mapping(self, rename: dict[str, Affine], side: str | None) -> dict[str, Affine]:
         mapping = dict(rename)
         if side == "right":
-            mapping |= {s: Affine.symbol(s + "'") for s in self.program.open_sizes}
+            mapping |= {s: Affine.symbol(s + "'") for s in self.program.of_runs}
         return mapping
 
     def _put(self, r: Reference, rename: dict[str, Affine], side: str | None) -> Reference:
@@ -110,7 +110,7 @@ class Sides:
             names |= {r.name for t in case.body.terms for r in t.sums}
         mapping = {n: Affine.symbol(n + "'") for n in names}
         if sizes:
-            mapping |= {s: Affine.symbol(s + "'") for s in self.program.open_sizes}
+            mapping |= {s: Affine.symbol(s + "'") for s in self.program.of_runs}
 
         def change_range(r: Range) -> Range:
             r = substitute_range(r, mapping)

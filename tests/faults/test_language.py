@@ -1,10 +1,12 @@
-"""What had no way to be said: sizes and indices by division, indices that wrap around, a bias of the output."""
+"""What had no way to be said: division, indices that wrap around, a bias of the output, data as indices."""
 
 import jax
 import numpy as np
 import pytest
 
 import tensorprog as tp
+from tensorprog.backend.module import build_module
+from tensorprog.theorem.ntk_by_backward import derive_ntk_by_backward
 
 RNG = np.random.default_rng(5)
 
@@ -280,3 +282,144 @@ def test_laws_over_an_axis_in_what_is_emitted_and_at_a_width():
         namespace["kernel"](x, x[:, :2])
     report = tp.verify(program, x, widths=[256], seeds=2)
     assert report.deviations["nngp"].max() < 0.3
+
+
+TOKENS = """program tokens(T, V = 5)
+input t[i = 1..T] : index(V)
+vector E[k = 1..V] : G(n) ~ N(0, 2)
+weight W : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+scalar c[k = 1..V] ~ N(0, 3)
+for i = 1..T:
+    h[i] := relu(W @ relu(sum[a = 0..1](E[t[i+a]] else 0)))
+output y := mean[i = 1..T](v.T @ h[i] / sqrt(n) + c[t[i]])
+"""
+
+
+def test_data_as_indices_are_one_hot_data():
+    program = tp.parse(TOKENS)
+    one_hot = tp.parse(
+        TOKENS.replace("input t[i = 1..T] : index(V)", "input x[i = 1..T] : R(d)\ninput s[i = 1..T, k = 1..V] : C")
+        .replace("vector E[k = 1..V] : G(n) ~ N(0, 2)", "weight E : A(n, d) ~ N(0, 2 / d)")
+        .replace("(E[t[i+a]] else 0)", "(E @ (x[i+a] else 0))")
+        .replace("c[t[i]]", "sum[k = 1..V](s[i, k] * c[k])")
+    )
+    a, b = RNG.integers(1, 6, size=(3, 4)), RNG.integers(1, 6, size=(2, 3))
+    kernel = program.kernel()
+    found = kernel(a, b)
+    hot = [{"x": np.eye(5)[t - 1] * 5**0.5, "s": np.eye(5)[t - 1]} for t in (a, b)]
+    right = one_hot.kernel()(*hot)
+    np.testing.assert_allclose(found.nngp, right.nngp, rtol=1e-5)
+    trained = ["W", "v", "c"]
+    np.testing.assert_allclose(kernel(a, b, "ntk", wrt=trained), one_hot.kernel()(*hot, "ntk", wrt=trained), rtol=1e-5)
+    np.testing.assert_allclose(  # of the vectors, tangent 1; of the weight, tangent d · <x, x'>/d
+        kernel(a, b, "ntk", wrt=["E"]), one_hot.kernel()(*hot, "ntk", wrt=["E"]) / 5, rtol=1e-5
+    )
+    np.testing.assert_allclose(jax.jit(lambda t: kernel(t, b, "ntk"))(a), found.ntk, rtol=1e-5)
+    assert tp.parse(program.core()).core() == program.core()
+    assert "t_{i} = t'_{i'}" in program.derive("nngp").latex()
+
+
+def test_the_ntk_of_data_as_indices_by_its_backward_pass():
+    program = tp.parse(TOKENS)
+    backward = program.backward()
+    assert "if k == t[" in backward.core()
+    a = RNG.integers(1, 6, size=(3, 4))
+    namespace = {}
+    exec(build_module(derive_ntk_by_backward(program.ir, backward.ir)).source, namespace)
+    np.testing.assert_allclose(namespace["kernel"](a, get="nngp"), program.kernel()(a, get="ntk"), rtol=1e-5)
+
+
+LOOKUPS = """program lookups(T, V = 3)
+input t[i = 1..T] : index(V)
+input x[k = 1..V] : R(d)
+input s : index(2)
+weight U : A(n, d) ~ N(0, 1) / sqrt(d)
+weight L[k = 1..V, j = 1..2] : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+h[k = 1..V] := tanh(U @ x[k])
+for i = 1..T:
+    g[i] := {value}
+output y[i = 1..T] := v.T @ relu(g[i]) / sqrt(n)
+"""
+
+
+def without_data_as_indices(text):
+    for line in ("input s : index(2)\n", "input t[i = 1..T] : index(V)\n"):
+        text = text.replace(line, "")
+    return tp.parse(text.replace("(T, V = 3)", "(T = 2, V = 3)"))
+
+
+@pytest.mark.parametrize(
+    ("value", "by_hand"),
+    [
+        ("h[t[i]]", "h[{t}]"),
+        ("U @ x[t[i]]", "U @ x[{t}]"),
+        ("L[t[i], s] @ h[t[i]]", "L[{t}, {s}] @ h[{t}]"),
+        ("U @ x[1] if t[i] == s else L[2, 1] @ h[t[i]]", "U @ x[1] if {t} == {s} else L[2, 1] @ h[{t}]"),
+    ],
+)
+def test_data_name_members_of_any_family(value, by_hand):
+    program = tp.parse(LOOKUPS.format(value=value))
+    x, t, s = RNG.normal(size=(1, 3, 2)), np.array([[2, 3]]), np.array([1])
+    found = program.kernel()({"x": x, "t": t, "s": s})
+    plain = without_data_as_indices(LOOKUPS.format(value=by_hand.format(t="i+1", s="1")))
+    right = plain.kernel()(x)
+    np.testing.assert_allclose(found.nngp, right.nngp, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.ntk, right.ntk, rtol=1e-5, atol=1e-6)
+
+
+def test_data_as_indices_in_finite_networks():
+    program = tp.parse(LOOKUPS.format(value="L[t[i], s] @ (h[t[i]] if t[i] == 2 else 0)"))
+    x, t, s = RNG.normal(size=(2, 3, 2)), np.array([[2, 3], [1, 2]]), np.array([1, 2])
+    init, apply = program.network(width=8)
+    data = {"x": x, "t": t, "s": s}
+    params = init(jax.random.key(0), data)
+    found = apply(params, data)
+    for i in range(2):
+        for j in range(2):
+            hidden = np.tanh(params["U"] @ x[i, t[i, j] - 1] / 2**0.5) if t[i, j] == 2 else np.zeros(8)
+            value = params["L"][t[i, j] - 1, s[i] - 1] @ hidden / 8**0.5
+            np.testing.assert_allclose(found[i, j], params["v"] @ np.maximum(value, 0) / 8**0.5, rtol=1e-4, atol=1e-6)
+
+
+def test_data_as_indices_where_the_kernel_is_sampled():
+    value = "softplus(h[t[i]]) * h[t[i]] * tanh(L[1, 1] @ h[t[i]])"
+    program = tp.parse(LOOKUPS.format(value=value))
+    plain = without_data_as_indices(LOOKUPS.format(value=value.replace("t[i]", "i+1")))
+    x = RNG.normal(size=(1, 3, 2))
+    found = program.kernel(tol=0.02)({"x": x, "t": np.array([[2, 3]]), "s": np.array([1])}, get="nngp")
+    np.testing.assert_allclose(found, plain.kernel(tol=0.02)(x, get="nngp"), rtol=0.1, atol=0.01)
+
+
+def test_data_that_name_no_member():
+    kernel = tp.parse(TOKENS).kernel()
+    for data, says in (
+        ([[1, 2, 6]], r"x1: 't' holds 6 at \[0, 2\], and its indices are 1, …, V = 5"),
+        ([[0, 1, 2]], r"holds 0 at \[0, 0\]"),
+        ([[1.5, 1, 2]], r"holds 1.5"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            kernel(np.array(data))
+    with pytest.raises(ValueError, match="x2: 't' holds 9"):
+        kernel(np.array([[1, 2]]), np.array([[9, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("for k = 1..t[1]:\n    h[k] := E[k]", "is data: a range has ends that are known before"),
+        ("h[t[1]] := E[1]", "is data: what is assigned has indices"),
+        ("h := t[1] * E[1]", "holds indices"),
+        ("h := E[t]", "has 1 indices"),
+        ("h := E[t[1] + 1]", r"E\[4\] is out of range"),
+        ("h := E[t[4]]", r"t\[4\] is out of range"),
+        ("input s : index(n)", "goes to infinity"),
+        ("input s : index", "written index"),
+    ],
+)
+def test_what_data_as_indices_cannot_be(statement, says):
+    head = "program p()\ninput t[i = 1..2] : index(3)\nvector E[k = 1..3] : G(n) ~ N(0, 1)\n"
+    with pytest.raises(tp.ProgramError, match=says) as found:
+        tp.parse(f"{head}{statement}\n")
+    assert found.value.line

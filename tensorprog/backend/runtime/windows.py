@@ -76,6 +76,23 @@ def gather(x, axis, indices):
     return jnp.where(jnp.reshape(inside, shape), value, 0)
 
 
+def looked_up(x, indices, rank):
+    """x at indices that are data, 0 outside; the result has `rank` dimensions.
+
+    indices: for each axis of x an array that broadcasts to the result, or the number of the dimension that it becomes.
+    """
+    inside, places = True, []
+    for axis, i in enumerate(indices):
+        size = x.shape[axis]
+        if isinstance(i, int):
+            places.append(jnp.arange(size).reshape([size if k == i else 1 for k in range(rank)]))
+            continue
+        i = jnp.reshape(i, (1,) * (rank - jnp.ndim(i)) + jnp.shape(i)).astype(jnp.int32)
+        inside = inside & (i >= 0) & (i < size)
+        places.append(jnp.clip(i, 0, size - 1))
+    return jnp.where(inside, x[tuple(places)], 0)
+
+
 def window_sums(x, passes):
     """Sums of x over windows, zero outside, one pass after another: `passes` lists (axes, offsets, starts, sizes,
     strides), strides 1 where they are left out.

@@ -78,8 +78,11 @@ class Solver:
         inner: list[syntax.Condition] = []
         outer: list[Condition | syntax.Condition] = []
         free = {r.name for r in solution.free}
+        on_data: list[syntax.Condition] = []
         for c in solution.conditions:
-            if isinstance(c, Condition):
+            if isinstance(c, Condition) and c.form.entries:
+                on_data.append(as_syntax(c.substitute(renaming), indices))
+            elif isinstance(c, Condition):
                 if c.symbols & free:
                     inner.append(as_syntax(c.substitute(renaming), indices))
                 else:
@@ -89,6 +92,9 @@ class Solver:
             else:
                 outer.append(_substitute(c, renaming))
         value = _substitute(value, renaming)
+        if on_data:
+            # Within the others, which say where the data are looked at.
+            value = syntax.Conditional(value, joined(on_data), ZERO)
         if inner:
             value = syntax.Conditional(value, joined(inner), ZERO)
         if solution.free:
@@ -153,6 +159,9 @@ class Solver:
                 a, b = _hull(low, read, False), _hull(high, read, True)
             free.append(Range(r.name, a, b))
         conditions += [Condition("==", e) for e in pending]
+        for entry in dict.fromkeys(e for i in read.indices for e in i.substitute(values).entries):
+            for i, r in zip(entry.indices, self.scope.ranges[entry.table], strict=True):
+                conditions += [at_least(i, _affine(r.low, read)), at_least(_affine(r.high, read), i)]
         for written in read.conditions:
             for part in conjuncts(written, self.scope.affine):
                 conditions.append(part.substitute(values) if isinstance(part, Condition) else _substitute(part, values))

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import sympy
 
-from tensorprog.program.affine import Affine, Bound, Quotient, Range, Remainder
+from tensorprog.program.affine import Affine, Bound, Entry, Quotient, Range, Remainder
 from tensorprog.program.types import Data, Scalar, Vector
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import Linear, Pointwise, Reference
@@ -163,6 +163,9 @@ class _Writer:
             return sympy.floor(self.affine(s.numerator) / s.divisor)
         if isinstance(s, Remainder):
             return sympy.Mod(self.affine(s.numerator), self.affine(s.divisor))
+        if isinstance(s, Entry):
+            table = sympy.Function(_index(s.table).name, integer=True)
+            return table(*map(self.affine, s.indices)) if s.indices else _index(s.table)
         return _index(s)
 
     def bound(self, b: Bound) -> sympy.Expr:

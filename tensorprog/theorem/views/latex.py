@@ -9,7 +9,7 @@ import sympy
 from sympy.printing.latex import LatexPrinter
 
 from tensorprog.functions.registry import by_head
-from tensorprog.program.affine import Affine, Bound, Quotient, Range, Remainder
+from tensorprog.program.affine import Affine, Bound, Entry, Quotient, Range, Remainder
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Recursion, Table
 from tensorprog.theorem.views import closed
@@ -280,6 +280,8 @@ def _symbol(s: str, scaled: bool) -> str:
     if isinstance(s, Remainder):
         left, right = (f"({_affine(a)})" if a.terms and str(a) not in a.symbols else _affine(a) for a in s.operands)
         return rf"({left} \bmod {right})" if scaled else rf"{left} \bmod {right}"
+    if isinstance(s, Entry):
+        return f"{_name(s.table)}_{{{', '.join(map(_affine, s.indices))}}}" if s.indices else _name(s.table)
     return _name(s)
 
 
