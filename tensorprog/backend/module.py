@@ -14,8 +14,9 @@ import sympy
 
 from tensorprog import expectation, functions
 from tensorprog.backend.labelled import integer
-from tensorprog.backend.passes import EXPECTATION, NO_BORDERS, ONE_SIDE, Notes
+from tensorprog.backend.passes import EXPECTATION, NO_BORDERS, ONE_SIDE, READ_THROUGH, Notes
 from tensorprog.backend.schedule import schedule
+from tensorprog.backend.sparse import with_sparse_tables_read_through
 from tensorprog.backend.system import Access, SystemWriter
 from tensorprog.backend.trim import trimmed_tables, without_zero_borders
 from tensorprog.errors import ProgramError
@@ -219,6 +220,9 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     if trimmed:
         definitions.notes.add(NO_BORDERS, [t.key for t in trimmed])
     recursion = without_zero_borders(recursion)
+    whole, recursion = recursion, with_sparse_tables_read_through(recursion)
+    if len(recursion.tables) < len(whole.tables):
+        definitions.notes.add(READ_THROUGH, [key for key in whole.tables if key not in recursion.tables])
     handed = sorted(
         {
             r.key

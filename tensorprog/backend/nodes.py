@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import sympy
 
@@ -435,9 +435,7 @@ class NodeWriter:
             names.append(name)
         outer = [f for f in factors if isinstance(f, ir.LawVariance | ir.Constant) and not self._mentions(f, names)]
         codes = [self.node(f) for f in factors if f not in outer]
-        mask = self.mask(conditions)
-        if mask is not None:
-            codes.append(Code(f"jnp.asarray({mask.text}, dtype)", mask.dims))
+        codes += self._indicators(conditions)
         dims = tuple(d for d in union(codes, self.order) if d not in names)
         missing = [n for n in names if all(n not in c.dims for c in codes)]
         for n in missing:
@@ -454,67 +452,94 @@ class NodeWriter:
         result = Code(text, dims)
         return combined("*", [*(self.node(f) for f in outer), result], self.order) if outer else result
 
+    def _indicators(self, conditions: Sequence[Condition]) -> list[Code]:
+        """Arrays of 0 and 1 whose product is 1 where all conditions hold: one for all that concern the same indices.
+
+        One array over all indices would have as many entries as all of them together have values.
+        """
+        groups: dict[tuple[str, ...], list[Condition]] = {}
+        for c in conditions:
+            here = tuple(sorted(s for s in c.expression.symbols if s in self.arrays))
+            groups.setdefault(here, []).append(c)
+        masks = [self.mask(group) for group in groups.values()]
+        return [Code(f"jnp.asarray({mask.text}, dtype)", mask.dims) for mask in masks if mask is not None]
+
     def _mentions(self, node: ir.Node, names: Sequence[str]) -> bool:
         values = [x.value for x in ir.walk(node) if isinstance(x, ir.Constant)]
         values += [x.scale for x in ir.walk(node) if isinstance(x, ir.LawVariance)]
         return any(s.name in names and s.is_integer for v in values for s in v.free_symbols)
 
     def _window(self, node: ir.Sum) -> Code | None:
-        """Σ_a,b of one table at shifted indices (a filter): one pass for each summed index, on all its axes at once."""
+        """Σ_a,b of one table at shifted indices (a filter): one pass for each summed index, on all its axes at once.
+
+        An index q that an equation ties to others, c·q = p + a, reads the table with c - 1 zeros between its entries.
+        """
         factors = node.body.factors if isinstance(node.body, ir.Product) else (node.body,)
-        names = [r.name for r in node.ranges]
         reads = [f for f in factors if isinstance(f, ir.Read)]
         others = [f for f in factors if not isinstance(f, ir.Read)]
-        if len(reads) != 1 or any(
-            not isinstance(f, ir.Constant | ir.LawVariance) or self._mentions(f, names) for f in others
-        ):
+        if len(reads) != 1:
             return None
         (read,) = reads
-        if any(self.system.is_history(read, k) and e.symbols & set(names) for k, e in enumerate(read.indices)):
-            return None
         axes = self.system.names.axes(read.key)
-        over = {**self.arrays, **{r.name: r for r in node.ranges}}
-        moves: dict[str, list[tuple[int, str, int, Affine]]] = {n: [] for n in names}
-        gaps: dict[str, int] = {}
+        tied, conditions = self._tied(node, read, axes)
+        ranges = [r for r in node.ranges if r.name not in {name for name, _, _ in tied.values()}]
+        names = [r.name for r in ranges]
+        if any(
+            not isinstance(f, ir.Constant | ir.LawVariance) or self._mentions(f, [r.name for r in node.ranges])
+            for f in others
+        ):
+            return None
+        indices = [tied[k][2] if k in tied else e for k, e in enumerate(read.indices)]
+        if any(
+            self.system.is_history(read, k) and (k in tied or e.symbols & set(names)) for k, e in enumerate(indices)
+        ):
+            return None
+        over = {**self.arrays, **{r.name: r for r in ranges}}
+        moves: dict[str | None, list[_Move]] = {n: [] for n in names}
+        gaps: dict[str | None, int] = {}
         unwrapped: dict[int, tuple[Affine, Remainder, Range]] = {}
-        for k, e in enumerate(read.indices):
+        for k, e in enumerate(indices):
             summed = [n for n in names if n in e.symbols]
-            if not summed:
+            if not summed and k not in tied:
                 continue
-            (n, *more) = summed
+            n, *more = summed or [None]
             if e.divided & over.keys():
                 # Around the axis: a window over the axis with what it wraps around to put at its ends.
                 found = self._around(e, over)
-                if found is None:
+                if found is None or k in tied:
                     return None
                 unwrapped[k] = found
                 e = found[1].numerator
-            base = e - Affine.symbol(n) * e.coefficient(n)
+            gap = 1 if n is None else e.coefficient(n)
+            base = e if n is None else e - Affine.symbol(n) * gap
             labels = [s for s in base.symbols if s in self.arrays]
-            if more or gaps.setdefault(n, e.coefficient(n)) != e.coefficient(n) or len(labels) != 1:
+            if more or gaps.setdefault(n, gap) != gap or len(labels) != 1:
                 return None
             stride = base.coefficient(labels[0])
             if stride < 1 or any(s in self.system.traced for s in base.symbols):
                 return None
-            moves[n].append((k, labels[0], stride, base - Affine.symbol(labels[0]) * stride))
-        used = [label for m in moves.values() for _, label, _, _ in m]
+            move = _Move(k, labels[0], stride, base - Affine.symbol(labels[0]) * stride, tied[k][1] if k in tied else 1)
+            if not any(move.same_as(m) for m in moves.setdefault(n, [])):  # two that follow one index: a diagonal
+                moves[n].append(move)
+        used = [m.label for found in moves.values() for m in found]
         if any(not m for m in moves.values()) or len(set(used)) < len(used):
             return None
-        if any(x in self.arrays for r in node.ranges for b in (r.low, r.high) for x in _symbols(b)):
+        if any(x in self.arrays for r in ranges for b in (r.low, r.high) for x in _symbols(b)):
             return None
-        if any(x in self.system.traced for r in node.ranges for b in (r.low, r.high) for x in _symbols(b)):
+        if any(x in self.system.traced for r in ranges for b in (r.low, r.high) for x in _symbols(b)):
             return None
         # The conditions must be no more than staying inside the table, outside of which it counts as zero.
-        ranges = {**self.arrays, **{r.name: r for r in node.ranges}}
-        for c in node.conditions:
-            if self.system.certain(c, ranges) is not True and not self._implied(c, read, axes):
+        for c in conditions:
+            if self.system.certain(c, over) is not True and not self._implied(c, indices, axes, tied):
                 return None
-        plain = {n: Affine(0) for n in names}
+        plain: dict[str, Affine | int] = {n: Affine(0) for n in names}
         # First the table along all other axes; those of a window in full.
         saved = dict(self.arrays)
         whole = []
         for k, e in enumerate(read.indices):
-            label = next((lab for m in moves.values() for j, lab, _, _ in m if j == k), None)
+            label = next((m.label for found in moves.values() for m in found if m.axis == k), None)
+            if label is None and k in tied:
+                label = next(m.label for found in moves.values() for m in found if m.label in tied[k][2].symbols)
             if label is None:
                 whole.append(e.substitute(plain))
             elif k in unwrapped:
@@ -526,21 +551,24 @@ class NodeWriter:
                 whole.append(Affine.symbol(label))
         code = self.read(ir.Read(read.key, tuple(whole), read.side))
         self.arrays = saved
+        spread = {code.dims.index(m.label): m.spread for found in moves.values() for m in found if m.spread != 1}
+        if spread:
+            between = f"{_source_tuple(list(spread))}, {_source_tuple(list(spread.values()))}"
+            code = Code(f"spread({code.text}, {between})", code.dims)
         windows = []
-        for r in node.ranges:
-            m, gap = moves[r.name], gaps[r.name]
-            positions = tuple(code.dims.index(label) for _, label, _, _ in m)
-            low, high = r.low, r.high
-            starts, sizes, strides = [], [], tuple(stride for _, _, stride, _ in m)
-            for k, label, stride, shift in m:
-                own = self.arrays[label]
-                axis = unwrapped[k][2] if k in unwrapped else axes[k].range
+        for n, found in moves.items():
+            r = next((r for r in ranges if r.name == n), Range("", Affine(0), Affine(0)))
+            positions = tuple(code.dims.index(m.label) for m in found)
+            starts, sizes, strides = [], [], tuple(m.stride for m in found)
+            for m in found:
+                own = self.arrays[m.label]
+                axis = unwrapped[m.axis][2] if m.axis in unwrapped else axes[m.axis].range
                 assert isinstance(axis.low, Affine)
-                first = map_bound(own.low, lambda a, f=stride, s=shift, b=axis.low: a * f + s - b)
+                first = map_bound(own.low, lambda a, m=m, b=axis.low: a * m.stride + m.shift - b * m.spread)
                 starts.append(bound_source(first, self.symbol))
                 sizes.append(self.system.size(own))
             parts = [_source_tuple(x) for x in (positions, starts, sizes)]
-            parts.insert(1, self._offsets(low, high, gap))
+            parts.insert(1, self._offsets(r.low, r.high, gaps[n]))
             if any(s != 1 for s in strides):
                 parts.append(str(strides))
             windows.append((positions, strides, f"({', '.join(parts)})"))
@@ -554,6 +582,26 @@ class NodeWriter:
             self.system.windowed.add(self.key)
         result = Code(f"window_sums({code.text}, [{', '.join(w for _, _, w in windows)}])", code.dims)
         return combined("*", [*(self.node(f) for f in others), result], self.order) if others else result
+
+    def _tied(self, node: ir.Sum, read: ir.Read, axes) -> tuple[dict[int, tuple[str, int, Affine]], list[Condition]]:
+        """Axes read at a summed index q that an equation c·q = e settles: (q, c, e) by axis; the other conditions."""
+        found: dict[int, tuple[str, int, Affine]] = {}
+        ranges = {**self.arrays, **{r.name: r for r in node.ranges}}
+        conditions = [c for c in node.conditions if self.system.certain(c, ranges) is not True]
+        for r in node.ranges:
+            places = [k for k, e in enumerate(read.indices) if r.name in e.symbols]
+            equations = [c for c in conditions if c.op == "eq" and c.expression.coefficient(r.name)]
+            if not places or len(equations) != 1 or any(read.indices[k] != Affine.symbol(r.name) for k in places):
+                continue
+            if any(r.name in c.expression.symbols for c in conditions if c is not equations[0]):
+                continue
+            if any(_ends(self.system.settle, axes[k].range) != _ends(self.system.settle, r) for k in places):
+                continue
+            c = equations[0].expression.coefficient(r.name)
+            rest = equations[0].expression - Affine.symbol(r.name) * c
+            conditions.remove(equations[0])
+            found |= {k: (r.name, abs(c), rest * (-1 if c > 0 else 1)) for k in places}
+        return found, conditions
 
     def _around(self, e: Affine, ranges: Mapping[str, Range]) -> tuple[Affine, Remainder, Range] | None:
         """For an index rest + (i + a) mod P: rest, the remainder, and over what i + a runs. None for other indices."""
@@ -572,10 +620,12 @@ class NodeWriter:
         end = bound_source(map_bound(last, lambda a: a * gap), self.symbol)
         return f"range({source}, {end} + 1{f', {abs(gap)}' if abs(gap) != 1 else ''})"
 
-    def _implied(self, c: Condition, read: ir.Read, axes) -> bool:
-        """Whether a condition holds wherever the read is inside its table."""
-        for k, e in enumerate(read.indices):
+    def _implied(self, c: Condition, indices: Sequence[Affine], axes, tied: Container[int]) -> bool:
+        """Whether a condition holds wherever the indices are inside their table."""
+        for k, e in enumerate(indices):
             bounds = []
+            if k in tied:
+                continue
             low, high = axes[k].range.low, axes[k].range.high
             lows = low.arguments if not isinstance(low, Affine) and low.kind == "max" else (low,)
             highs = high.arguments if not isinstance(high, Affine) and high.kind == "min" else (high,)
@@ -803,6 +853,23 @@ class NodeWriter:
             text = f"jnp.diagonal({text}, axis1={a}, axis2={b})"
             found = [d for k, d in enumerate(found) if k not in (a, b)] + [name]
         return Code(text, tuple(found))
+
+
+@dataclass(frozen=True)
+class _Move:
+    """An axis of a table that a window shifts: read at `stride` · label + `shift` and what is summed.
+
+    spread: how far the entries of the table are apart there, with zeros between them.
+    """
+
+    axis: int
+    label: str
+    stride: int
+    shift: Affine
+    spread: int
+
+    def same_as(self, other: _Move) -> bool:
+        return replace(self, axis=0) == replace(other, axis=0)
 
 
 class _Entries:

@@ -235,7 +235,19 @@ class Desugarer:
         assert t is not None
         if isinstance(t, Constant):
             raise ProgramError("a vector is needed here, not a number", e.span)
+        e = self._with_functions_apart(e)
         return self._temporary(self._instruction(e, t, place), t, place, e)
+
+    def _with_functions_apart(self, e: syntax.Expr) -> syntax.Expr:
+        """A choice between vectors for one between functions of them: each function is computed once, not per choice.
+
+        In `W[a] @ (relu(h[q]) if 2*q == p + a else 0)` the choice has the indices p, a and q, and relu(h) only q.
+        """
+        if isinstance(e, syntax.Conditional):
+            then, otherwise = (self._with_functions_apart(x) for x in (e.then, e.otherwise))
+            return replace(e, then=then, otherwise=otherwise)
+        vector = None if is_zero(e) or _simple(e) else self._one_vector(e)
+        return e if vector is None else self._pointwise(e, vector)
 
     def _one_vector(self, e: syntax.Expr) -> syntax.Name | syntax.Index | None:
         """The vector that e is a plain nonlinear function of, where it is one of a single vector."""

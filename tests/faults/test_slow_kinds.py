@@ -142,3 +142,44 @@ output y := mean[i = 1..2, j = 1..2](v.T @ relu(g[i, j])) / sqrt(n)
     nngp, ntk = reference(layers, x1.reshape(2, 35, 3), x2.reshape(2, 35, 3))
     np.testing.assert_allclose(k.nngp, nngp, rtol=1e-10)
     np.testing.assert_allclose(k.ntk, ntk, rtol=1e-9)
+
+
+TRANSPOSED = {
+    "in the operand": "g[p = 1..Q] := sum[q = 1..P, a = 0..2](W[a] @ (relu(h[q]) if 2*q + a - 2 == p else 0))\n",
+    "of products": "z[p = 1..P] := relu(h[p])\n"
+    "g[p = 1..Q] := sum[a = 0..2, q = 1..P](W[a] @ z[q] if p + 2 == 2*q + a else 0)\n",
+    "in a family": "for p = 1..Q, a = 0..2, q = 1..P:\n    w[p, a, q] := W[a] @ relu(h[q]) if 2*q + a - 2 == p else 0\n"
+    "g[p = 1..Q] := sum[a = 0..2, q = 1..P](w[p, a, q])\n",
+    "in the vector": "for p = 1..Q, a = 0..2:\n    u[p, a] := sum[q = 1..P](relu(h[q]) if 2*q + a - 2 == p else 0)\n"
+    "g[p = 1..Q] := sum[a = 0..2](W[a] @ u[p, a])\n",
+}
+
+
+@pytest.mark.parametrize("body", TRANSPOSED.values(), ids=TRANSPOSED)
+def test_transposed_convolutions(body):
+    """Stride 2, the outputs that no input reaches among them; equations on indices are solved, not tried out."""
+    length, outputs = 6, 13
+    spread = [m.T for m in taps(length, outputs, lambda q, a: 2 * q + a - 2, (0, 1, 2))]
+    layers = [*first(length), ("conv", spread), ("relu",)]
+    program = layered(body, length, outputs, 3)
+    check(program, layers, length)
+    source = program.kernel().backend.module.source
+    assert "for q in range" not in source
+
+
+@pytest.mark.parametrize(
+    ("condition", "index"),
+    [
+        ("if p == 2*q or p == 2*q - 1 else 0", lambda q, a: 2 * q - a),
+        ("if p >= 2*q - 1 and p <= 2*q else 0", lambda q, a: 2 * q - a),
+        ("if 3*q - 2 == p else 0", lambda q, a: 3 * q - 2 if a == 0 else 0),
+        ("if q == p + 1 else 0", lambda q, a: q - 1 if a == 0 else 0),
+    ],
+    ids=["nearest", "nearest by order", "zeros between", "shift"],
+)
+def test_upsampling_by_conditions(condition, index):
+    length, outputs = 5, 10
+    body = f"g[p = 1..Q] := sum[a = 0..1](W[a] @ sum[q = 1..P](relu(h[q]) {condition}))\n"
+    up = sum(m.T for m in taps(length, outputs, index, (0, 1)))
+    layers = [*first(length), ("pool", up), ("conv", [np.eye(outputs)] * 2), ("relu",)]
+    check(layered(body, length, outputs, 2), layers, length)

@@ -49,6 +49,12 @@ def _every(x, axes, strides):
     return x[tuple(slices)]
 
 
+def spread(x, axes, gaps):
+    """x with gap - 1 zeros between neighbours along each of the axes."""
+    interior = dict(zip(axes, gaps, strict=True))
+    return lax.pad(x, np.zeros((), x.dtype), [(0, 0, interior.get(a, 1) - 1) for a in range(x.ndim)])
+
+
 def entry(x, axis, index):
     """x at an index along an axis; 0 outside. The index may be traced."""
     inside = (index >= 0) & (index < x.shape[axis])
