@@ -22,7 +22,7 @@ from tensorprog.program.affine import Affine, Bound, Range
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Node, Recursion, Table
 
-MOST_CLAUSES = 4
+MOST_CLAUSES = 100
 
 
 def with_sparse_tables_read_through(recursion: Recursion) -> Recursion:

@@ -246,6 +246,9 @@ class Desugarer:
         if isinstance(e, syntax.Conditional):
             then, otherwise = (self._with_functions_apart(x) for x in (e.then, e.otherwise))
             return replace(e, then=then, otherwise=otherwise)
+        if isinstance(e, syntax.Guard):
+            value, otherwise = (self._with_functions_apart(x) for x in (e.value, e.otherwise))
+            return replace(e, value=value, otherwise=otherwise)
         vector = None if is_zero(e) or _simple(e) else self._one_vector(e)
         return e if vector is None else self._pointwise(e, vector)
 

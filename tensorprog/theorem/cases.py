@@ -188,6 +188,28 @@ class CaseReader:
     def number(self, a: Affine) -> sympy.Expr:
         return affine_number(a, self.is_size)
 
+    def without_implied(self, conditions: list[Condition], ranges: dict[str, Range]) -> list[Condition] | None:
+        """The conditions that the others do not imply; None where two contradict each other.
+
+        The cases of wrapped indices say that p + a is beyond P, and again that it is not below 1.
+        """
+        kept: list[Condition] = []
+        for c in dict.fromkeys(conditions):
+            if any(self._contradict(c, d, ranges) for d in kept):
+                return None
+            if not any(self._implies(d, c, ranges) for d in kept):
+                kept = [d for d in kept if not self._implies(c, d, ranges)] + [c]
+        return kept
+
+    def _contradict(self, c: Condition, d: Condition, ranges: dict[str, Range]) -> bool:
+        sides = [(e, f) for e in _sides(c) for f in _sides(d) if e.symbols & f.symbols]
+        return any(self.certain(Condition("ge", e + f), ranges) is False for e, f in sides)
+
+    def _implies(self, c: Condition, d: Condition, ranges: dict[str, Range]) -> bool:
+        if d.op == "eq" or not c.expression.symbols & d.expression.symbols:
+            return c == d
+        return any(self.certain(Condition("ge", d.expression - e), ranges) is True for e in _sides(c))
+
     # -- families
 
     def cases(self, name: str) -> tuple[Case, ...]:
@@ -242,17 +264,37 @@ class CaseReader:
     def _bound(self, ranges: list[Range]):
         return self._scope.bound([Binding(r) for r in ranges])
 
-    def _branches(self, e: syntax.Expr, ranges) -> list[tuple[syntax.Expr, list[list[Condition]]]]:
-        """The branches of a conditional instruction, each with its condition in disjunctive form."""
+    def _branches(
+        self, e: syntax.Expr, ranges, outer: list[list[Condition]] | None = None
+    ) -> list[tuple[syntax.Expr, list[list[Condition]]]]:
+        """The branches of a conditional instruction, each with its condition in disjunctive form.
+
+        What cannot be, by the conditions around, is left out on the way: the conditions of nine cases that exclude one
+        another have more combinations than anything could look at.
+        """
+        outer = [[]] if outer is None else outer
         if not isinstance(e, syntax.Conditional):
-            return [(e, [[]])]
+            return [(e, outer)]
         with self._bound(list(ranges)):
             yes, no = self.disjunction(e.condition), self.disjunction(syntax.Not(e.condition))
+        boxes = {r.name: r for r in ranges}
         result = []
-        for branch, outer in ((e.then, yes), (e.otherwise, no)):
-            for value, inner in self._branches(branch, ranges):
-                result.append((value, [a + b for a in outer for b in inner]))
+        for branch, alternatives in ((e.then, yes), (e.otherwise, no)):
+            together = (self._possible([*a, *b], boxes) for a in outer for b in alternatives)
+            result += self._branches(branch, ranges, [c for c in together if c is not None])
         return result
+
+    def _possible(self, conditions: list[Condition], ranges: dict[str, Range]) -> list[Condition] | None:
+        """The conditions that ask for something, in their order; None where they cannot hold together."""
+        asked = []
+        for c in conditions:
+            verdict = self.certain(c, ranges)
+            if verdict is False:
+                return None
+            if verdict is None:
+                asked.append(c)
+        needed = self.without_implied(asked, ranges)
+        return None if needed is None else [c for c in asked if c in needed]
 
     def disjunction(self, c: syntax.Condition, negated: bool = False) -> list[list[Condition]]:
         """A condition as alternatives of conditions that hold together; alternatives exclude each other."""
@@ -329,7 +371,9 @@ class CaseReader:
                 high = self.settle(extent(r.high, ranges, True))
                 if at_most(shift(high, 1), low):
                     possible = False
-            if possible:
+            needed = self.without_implied(kept, ranges) if possible else None
+            if needed is not None:
+                kept = needed
                 binders = tuple(ranges[r.name] for r in loops if r.name in ranges)
                 yield binders, tuple(t.substitute(mapping) for t in target), tuple(kept), mapping
 
@@ -692,6 +736,11 @@ def substitute_range(r: Range, mapping: dict[str, Affine]) -> Range:
         map_bound(r.low, lambda a: a.substitute(mapping)),
         map_bound(r.high, lambda a: a.substitute(mapping)),
     )
+
+
+def _sides(c: Condition) -> tuple[Affine, ...]:
+    """Expressions that are ≥ 0 where the condition holds."""
+    return (c.expression,) if c.op == "ge" else (c.expression, -c.expression)
 
 
 def map_bound_difference(a, b) -> Affine | None:

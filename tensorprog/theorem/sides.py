@@ -194,7 +194,7 @@ class Sides:
                 return None
             if verdict is None and c not in kept:
                 kept.append(c)
-        return kept
+        return self.reader.without_implied(kept, ranges)
 
     def _equate(self, e: Affine, f: Affine, ranges: dict[str, Range], conditions, solved) -> bool:
         """Make two indices equal by solving for an index in `ranges`; False where they cannot be.

@@ -183,3 +183,52 @@ def test_upsampling_by_conditions(condition, index):
     up = sum(m.T for m in taps(length, outputs, index, (0, 1)))
     layers = [*first(length), ("pool", up), ("conv", [np.eye(outputs)] * 2), ("relu",)]
     check(layered(body, length, outputs, 2), layers, length)
+
+
+CIRCULAR = {
+    "else": "g[p = 1..Q] := sum[a = -1..1](W[a] @ (relu(h[p+a]) else (relu(h[p+a-P]) else relu(h[p+a+P]))))\n",
+    "if": "g[p = 1..Q] := sum[a = -1..1](W[a] @ (relu(h[p+a-P]) if p + a > P else relu(h[p+a+P]) if p + a < 1 "
+    "else relu(h[p+a])))\n",
+    "added": "z[p = 1..P] := relu(h[p])\n"
+    "g[p = 1..Q] := sum[a = -1..1](W[a] @ (z[p+a] else 0) + W[a] @ (z[p+a-P] else 0) + W[a] @ (z[p+a+P] else 0))\n",
+    "mod": "g[p = 1..Q] := sum[a = -1..1](W[a] @ relu(h[1 + (p + a - 1) mod P]))\n",
+}
+
+
+@pytest.mark.parametrize("body", CIRCULAR.values(), ids=CIRCULAR)
+def test_circular_filters(body):
+    length = 6
+    wrapped = taps(length, length, lambda p, a: 1 + (p + a - 1) % length, (-1, 0, 1))
+    program = layered(body, length, length, 3)
+    check(program, [*first(length), ("conv", wrapped), ("relu",)], length)
+    assert "window_sums(" in program.kernel().backend.module.source.split("def pair(")[1].split("Cov(g")[1]
+
+
+def test_a_circular_filter_of_images_by_nine_cases():
+    """The conditions of nine cases have more combinations than can be looked at; those that can hold are few."""
+    shifts = [f"relu(h[i+a{r}, j+b{c}])" for c in ("", "-W", "+W") for r in ("", "-H", "+H")]
+    read = shifts[-1]
+    for s in reversed(shifts[:-1]):
+        read = f"({s} else {read})"
+    text = """program image(H, W, var_w = 2)
+input x[i = 1..H, j = 1..W] : R(d)
+weight U : A(n, d) ~ N(0, 1) * sqrt(var_w / d)
+weight V[a = -1..1, b = -1..1] : A(n, n) ~ N(0, 1) * sqrt(var_w / (9 * n))
+vector v : G(n) ~ N(0, 1)
+h[i = 1..H, j = 1..W] := U @ x[i, j]
+g[i = 1..H, j = 1..W] := sum[a = -1..1, b = -1..1](V[a, b] @ READ)
+output y := mean[i = 1..H, j = 1..W](v.T @ relu(g[i, j])) / sqrt(n)
+""".replace("READ", read)
+    rows, columns = ([np.roll(np.eye(n), a, 1) for a in (-1, 0, 1)] for n in (3, 4))
+    layers = [
+        ("conv", [np.eye(12)]),
+        ("relu",),
+        ("conv", [np.kron(a, b) for a in rows for b in columns]),
+        ("relu",),
+    ]
+    rng = np.random.default_rng(0)
+    x1, x2 = rng.standard_normal((2, 2, 3, 4, 3))
+    k = tp.parse(text, H=3, W=4).kernel()(x1, x2)
+    nngp, ntk = reference(layers, x1.reshape(2, 12, 3), x2.reshape(2, 12, 3))
+    np.testing.assert_allclose(k.nngp, nngp, rtol=1e-10)
+    np.testing.assert_allclose(k.ntk, ntk, rtol=1e-9)
