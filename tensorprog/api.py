@@ -43,9 +43,12 @@ def parse(text: str, **parameters: Setting) -> Program:
     return Program(build(text, parameters))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Program:
-    """A typed program with its parameters set. `str()` gives its source; programs do not change."""
+    """A typed program with its parameters set. `str()` gives its source; programs do not change.
+
+    Programs are equal where their texts and settings are; they are hashable, and pickled as text and settings.
+    """
 
     ir: ir.Program
     """The typed families behind it."""
@@ -68,6 +71,26 @@ class Program:
     def __repr__(self) -> str:
         settings = ", ".join(n if v is None else f"{n}={v}" for n, v in self.parameters.items())
         return f"<Program {self.name}({settings})>"
+
+    @property
+    def _identity(self) -> tuple[str, tuple[tuple[str, Setting], ...]]:
+        settings = ((p.name, p.value) for p in self.ir.parameters if p.value is not None)
+        return self.ir.source, tuple(settings)  # type: ignore[return-value]
+
+    def __eq__(self, other: object) -> bool:
+        return self._identity == other._identity if isinstance(other, Program) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __reduce__(self):
+        return _built, (*self._identity, self.ir.filename)
+
+    def __copy__(self) -> Program:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Program:
+        return self
 
     def core(self) -> str:
         """The program in its five core instructions, with a type on every line: itself a program."""
@@ -261,6 +284,10 @@ class Derivation:
         return _views().equations(self.recursion, self.get)
 
 
+def _built(text: str, settings: tuple[tuple[str, Setting], ...], filename: str) -> Program:
+    return Program(build(text, dict(settings), filename))
+
+
 def _views():
     from tensorprog.theorem import views
 
@@ -291,9 +318,19 @@ class Kernel:
 
         self._program = program
         self._dtype = dtype
-        self._backend = compiled(
-            program.recursion, tile=tile, dtype=dtype, progress=progress, backend=backend, **sampling
-        )
+        self._options = {"tile": tile, "dtype": dtype, "progress": progress, "backend": backend, **sampling}
+        self._backend = compiled(program.recursion, **self._options)
+
+    # A kernel is pickled as its program and options, without what was compiled; a copy shares it.
+
+    def __reduce__(self):
+        return _kernel, (self._program, self._options)
+
+    def __copy__(self) -> Kernel:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Kernel:
+        return self
 
     @property
     def program(self) -> Program:
@@ -428,6 +465,10 @@ class Kernel:
 
     def __repr__(self) -> str:
         return f"<Kernel of {self._program!r}>"
+
+
+def _kernel(program: Program, options: dict[str, Any]) -> Kernel:
+    return Kernel(program, **options)
 
 
 class _located:

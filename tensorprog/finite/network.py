@@ -62,6 +62,9 @@ class FiniteNetwork:
         self.at = lru_cache(maxsize=32)(self._at)
         self._compiled = jax.jit(self.run, static_argnums=0)
 
+    def __reduce__(self):
+        return FiniteNetwork, (self.program, self.width, self.dtype)
+
     # ------------------------------------------------------------ init and apply
 
     def init(self, key: Any, x1: Array | Mapping[str, Array] | None = None) -> dict[str, Array]:

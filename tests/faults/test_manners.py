@@ -1,5 +1,8 @@
 """What a kernel is called with besides data, and what one may do with programs and kernels."""
 
+import copy
+import pickle
+
 import jax
 import numpy as np
 import pytest
@@ -124,3 +127,40 @@ def test_a_variance_by_index_is_looked_at_in_a_call_too():
     k = tp.parse(MLP.replace("vector b : G(n) ~ N(0, 1)", "vector b : G(n) ~ N(0, var_w - 1)")).kernel()
     with pytest.raises(tp.ProgramError, match="negative"):
         k(X, None, "nngp", params={"var_w": 0.5})
+
+
+# ---------------------------------------------------------------- pickling, copies, hashes
+
+
+def test_a_kernel_is_pickled_and_copied(program, kernel):
+    options = {"tile": 2, "dtype": np.float32}
+    one = pickle.loads(pickle.dumps(program.kernel(**options)))
+    result = one(X, None, "nngp")
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, kernel(X, None, "nngp"), rtol=1e-5)
+    for other in (copy.copy(kernel), copy.deepcopy(kernel)):
+        np.testing.assert_array_equal(other(X, None, "nngp"), kernel(X, None, "nngp"))
+    sampled = tp.parse(SAMPLED).kernel(points=1021, replicates=3, seed=7)
+    again = pickle.loads(pickle.dumps(sampled)).backend
+    assert (again.points, again.replicates, again.seed) == (1021, 3, 7)
+
+
+def test_programs_are_equal_and_hashed_by_text_and_settings():
+    one, two, other = tp.parse(MLP), tp.parse(MLP, var_w=2), tp.parse(MLP, var_w=3)
+    assert one == two and hash(one) == hash(two) and one != other
+    assert {one: "a", two: "b", other: "c"} == {one: "b", other: "c"}
+    assert one != MLP
+    rnn = tp.load("rnn", phi="tanh", var_w="1/3")
+    for p in (one, other, rnn, one.backward(), tp.load("rnn", T=4)):
+        for again in (pickle.loads(pickle.dumps(p)), copy.deepcopy(p)):
+            assert again == p and hash(again) == hash(p) and str(again) == str(p)
+            assert again.parameters == p.parameters
+
+
+def test_what_is_read_is_pickled_too(program):
+    for what in (program.check(), program.derive("ntk"), program.network(8)):
+        assert type(pickle.loads(pickle.dumps(what))) is type(what)
+    with pytest.raises(tp.ProgramError) as caught:
+        tp.parse(MLP.replace("W2 @", "W3 @"))
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert str(error) == str(caught.value) and error.line == caught.value.line and error.hint == caught.value.hint
