@@ -9,7 +9,9 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
+from tensorprog.arguments import bind_shapes
 from tensorprog.backend.kernel import Kernel
+from tensorprog.program.sizes import check_sizes
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -23,7 +25,8 @@ def _function(kernel: Kernel, get: str | Sequence[str]):
 
 
 def _check(kernel: Kernel, shapes: Shapes) -> None:
-    """Raises ValueError for a shape that is missing, unknown, or of the wrong length."""
+    """Raises ValueError for a shape that is missing, unknown, of the wrong length, or of sizes that do not fit, and
+    ProgramError where the program does not hold together at them."""
     from tensorprog.program.types import Data
 
     inputs = {f.name: f for f in kernel.program.inputs}
@@ -36,6 +39,8 @@ def _check(kernel: Kernel, shapes: Shapes) -> None:
             raise ValueError(f"the shape of input '{name}' is needed: {wanted} sizes, the number of samples left out")
         if len(shapes[name]) != wanted:
             raise ValueError(f"input '{name}' has {wanted} sizes after that of the samples, not {len(shapes[name])}")
+    sizes, _ = bind_shapes(kernel.program, shapes, "shape")
+    check_sizes(kernel.program, sizes)
 
 
 def jaxpr(kernel: Kernel, shapes: Shapes, get: str | Sequence[str] = ("nngp", "ntk"), samples: int = 2) -> str:

@@ -4,10 +4,12 @@ import copy
 import pickle
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 
 import tensorprog as tp
+from tensorprog.backend.export import stablehlo
 
 X = np.random.default_rng(0).normal(size=(3, 4))
 
@@ -164,3 +166,43 @@ def test_what_is_read_is_pickled_too(program):
         tp.parse(MLP.replace("W2 @", "W3 @"))
     error = pickle.loads(pickle.dumps(caught.value))
     assert str(error) == str(caught.value) and error.line == caught.value.line and error.hint == caught.value.hint
+
+
+# ---------------------------------------------------------------- lists of different lengths, exports
+
+STRIDED = """program strided(P)
+input x[p = 1..P] : R(d)
+weight U : A(n, d) ~ N(0, 1) / sqrt(d)
+weight A : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+h[p = 1..P] := U @ x[p]
+c[i = 1..P/2] := A @ relu(h[2*i])
+output y := mean[i = 1..P/2](v.T @ relu(c[i])) / sqrt(n)
+"""
+
+
+def test_each_of_a_list_has_the_derived_sizes_of_its_own_length():
+    k = tp.parse(STRIDED).kernel()
+    rng = np.random.default_rng(1)
+    samples = [rng.normal(size=(length, 2)) for length in (4, 2, 5)]
+    together = k(samples)
+    for i, a in enumerate(samples):
+        for j, b in enumerate(samples):
+            alone = k(a[None], b[None])
+            np.testing.assert_allclose([t[i, j] for t in together], [t[0, 0] for t in alone], rtol=1e-12)
+    # The mean over P/2 equal entries of ones is as large at every length.
+    np.testing.assert_allclose(k([np.ones((4, 1)), np.ones((2, 1))], None, "nngp"), np.full((2, 2), 0.25), rtol=1e-12)
+
+
+def test_a_network_that_runs_backwards_is_exported(text):
+    k = tp.parse(text("birnn"), phi="erf").kernel()
+    artifact = stablehlo(k.backend, {"x": (3, 2)})
+    x1, x2 = (np.random.default_rng(2).normal(size=(n, 3, 2)) for n in (3, 2))
+    found = jax.export.deserialize(bytearray(artifact)).call({"x": x1}, {"x": x2})
+    for one, other in zip(found, k(x1, x2), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10)
+
+
+def test_shapes_of_an_export_must_fit(text):
+    with pytest.raises(ValueError, match="T = 3"):
+        stablehlo(tp.parse(text("birnn"), T=3, phi="erf").kernel().backend, {"x": (4, 2)})

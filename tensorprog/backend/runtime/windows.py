@@ -234,16 +234,17 @@ def placed(shape, dtype, pieces):
     for where, value, shared in pieces:
         starts, sizes, strides = [], [], []
         for index, size in zip(where, shape, strict=True):
-            low, high, stride = _slice(index).indices(size)
+            # All of an axis, whose size may be a symbol in export.
+            low, high, stride = (0, size, 1) if index == slice(None) else _slice(index).indices(size)
             starts.append(low)
-            sizes.append(max(high - low, 0))
+            sizes.append(size if high is size else max(high - low, 0))
             strides.append(stride)
         if any(stride != 1 for stride in strides):
             result = (jnp.zeros(shape, dtype) if result is None else result).at[where].add(value)
             continue
         value = jnp.broadcast_to(jnp.asarray(value, dtype).reshape(_with_axes(where, value)), sizes)
         if result is None or shared:
-            widths = [(a, n - a - b) for a, b, n in zip(starts, sizes, shape, strict=True)]
+            widths = [(a, 0 if b is n else n - a - b) for a, b, n in zip(starts, sizes, shape, strict=True)]
             value = jnp.pad(value, widths)
             result = value if result is None else result + value
         else:
@@ -257,8 +258,13 @@ def _slice(index):
 
 def _overlap(one, other, shape):
     """Whether two places have an entry in common."""
-    ends = [[range(*_slice(index).indices(n)) for index, n in zip(w, shape, strict=True)] for w in (one, other)]
-    return not any(set(a).isdisjoint(b) for a, b in zip(*ends, strict=True))
+    return all(_meet(a, b, n) for a, b, n in zip(one, other, shape, strict=True))
+
+
+def _meet(one, other, size):
+    if one == other == slice(None):  # of an axis that has entries
+        return True
+    return not set(range(*_slice(one).indices(size))).isdisjoint(range(*_slice(other).indices(size)))
 
 
 def _with_axes(where, value):
