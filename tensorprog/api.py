@@ -358,7 +358,7 @@ class Kernel:
 
         get: "nngp" or "ntk" gives one array; a tuple of them a NamedTuple in that order.
         params: values of real parameters in place of the program's, `{"var_w": w}`; they may be traced.
-        wrt: the weights and vectors that count as trained in the NTK (None: all that are not fixed).
+        wrt: the weights, vectors and scalars that count as trained in the NTK (None: all that are not fixed).
         rates: learning rates of such in the NTK, `{"W": 2.0, "b": 0.1}`, 1 where none is given, 0 for what is not
         trained; they may be traced. The NTK is then the sum of each parameter's part times its rate.
         return_stderr: a NamedTuple in which the standard errors follow the kernels, (nngp, ntk, nngp_stderr,

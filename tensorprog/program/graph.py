@@ -17,6 +17,7 @@ _SHAPES = {
     "input": "parallelogram",
     "weight": "box",
     "vector": "diamond",
+    "scalar": "diamond",
     "assigned": "ellipse",
     "output": "doubleoctagon",
 }

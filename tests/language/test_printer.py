@@ -156,7 +156,7 @@ def test_long_lines_do_not_push_the_annotations_of_others():
 
 # ---------------------------------------------------------------- there and back
 
-names = st.sampled_from(["x", "h", "W", "n", "T", "phi", "D", "N", "sum", "C", "forx", "_a1"])
+names = st.sampled_from(["x", "h", "W", "n", "T", "phi", "D", "N", "sum", "C", "forx", "_a1", "mod", "scalar"])
 numbers = st.sampled_from(["0", "1", "2", "10", "0.5", "1e-3", "2.5E+2"]).map(Number)
 plain = names.map(Name)
 functions = names.filter(lambda name: name != "D")
@@ -199,7 +199,7 @@ def larger(of):
         st.builds(Transpose, plain | indexed),
         st.builds(Negate, of),
         st.builds(Binary, st.sampled_from(["+", "-", "*", "/", "@", "**"]), of, of),
-        st.builds(Binary, st.sampled_from(["+", "-", "*", "/", "@", "**"]), of, of),
+        st.builds(Binary, st.sampled_from(["+", "-", "*", "/", "@", "**", "mod"]), of, of),
         st.builds(Conditional, of, conditions_of(of), of),
         st.builds(Guard, of, of),
         st.builds(Call, names, tuples(of), keywords(of)),
@@ -220,6 +220,7 @@ simple = st.one_of(
     st.builds(Width, names, small),
     st.builds(Input, variables, types),
     st.builds(Random, st.sampled_from(["weight", "vector"]), st.booleans(), variables, types, laws),
+    st.builds(Random, st.just("scalar"), st.booleans(), variables, st.just(TypeName("C")), laws),
     st.builds(Definition, names, parameters, small),
     st.builds(Assignment, names, tuples(small | ranged_binders), small, st.none() | types, st.booleans()),
 )
