@@ -385,13 +385,19 @@ def extent(expression: Bound, ranges: Mapping[str, Range], largest: bool) -> Bou
         if isinstance(s, _COMPOSED) and (isinstance(s, Entry) or Affine.symbol(s).symbols & ranges.keys()):
             end = _divided_extent(s, ranges, (c > 0) == largest)
             return extent(_scaled_sum(expression - Affine.symbol(s) * c, end, c), ranges, largest)
-    for s, c in expression.terms:
-        if s in ranges:
+    indices = [(s, c) for s, c in expression.terms if s in ranges]
+    for s, c in indices:
+        # Those first on which no other's range depends.
+        if len(indices) == 1 or not any(s in _ends(ranges[x]) for x, _ in indices if x != s):
             end = ranges[s].high if (c > 0) == largest else ranges[s].low
             rest = expression - Affine.symbol(s) * c
             inner = {name: r for name, r in ranges.items() if name != s}
             return extent(_scaled_sum(rest, end, c), inner, largest)
     return expression
+
+
+def _ends(r: Range) -> frozenset[str]:
+    return bound_symbols(r.low) | bound_symbols(r.high)
 
 
 def _divided_extent(symbol: Quotient | Remainder | Entry, ranges: Mapping[str, Range], largest: bool) -> Bound:

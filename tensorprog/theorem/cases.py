@@ -26,6 +26,7 @@ from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
 from tensorprog.program.typing import is_zero, leaves, readout_type
 from tensorprog.theorem.recursion import Condition, affine_number
+from tensorprog.theorem.targets import solved_case
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,8 @@ class CaseReader:
                     for binders, target, rest, mapping in self.refine(clause.loops, clause.target, conditions):
                         with self._bound([*clause.loops]):
                             body = self._body(family, value, list(clause.loops), mapping)
-                        result.append(Case(binders, target, rest, body, clause.span))
+                        case = Case(binders, target, rest, body, clause.span)
+                        result.append(solved_case(case, family, self.settle, self.put))
             self._cases[name] = tuple(self._merged(result))
         return self._cases[name]
 

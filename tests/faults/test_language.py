@@ -423,3 +423,36 @@ def test_what_data_as_indices_cannot_be(statement, says):
     with pytest.raises(tp.ProgramError, match=says) as found:
         tp.parse(f"{head}{statement}\n")
     assert found.value.line
+
+
+@pytest.mark.parametrize(
+    ("loops", "target", "read", "size", "source"),
+    [
+        ("p = 1..P, r = 0..1", "2*p-r", "q", 8, lambda q: ((q + 1) // 2, (q % 2) + 1)),
+        ("p = 1..P, r = 0..1", "3*p+r", "3*((q+1)/2)+(q+1) mod 2", 8, lambda q: ((q + 1) // 2, (q + 1) % 2 + 1)),
+        ("p = 1..P, r = 0..1", "p, p+r", "(q+1)/2, (q+1)/2+(q+1) mod 2", 8, lambda q: ((q + 1) // 2, (q + 1) % 2 + 1)),
+        ("p = 1..P, r = 0..1", "P-p, r", "q-1, 1", 4, lambda q: (5 - q, 2)),
+        ("p = 1..P, r = 0..1", "p+r, r-p", "q+1, 1-q", 4, lambda q: (q, 2)),
+    ],
+)
+def test_left_hand_sides_are_solved(head, loops, target, read, size, source):
+    body = f"weight M[r = 1..2] : A(n, n) ~ N(0, r) / sqrt(n)\nfor {loops}:\n    m[{target}] := M[r+1] @ h[p]\n"
+    program = head(f"{body}output y[q = 1..{size}] := v.T @ relu(m[{read}]) / sqrt(n)\n")
+    x = RNG.normal(size=(1, 4, 3))
+    gram = x[0] @ x[0].T / 3
+    if target == "2*p-r":
+        source = lambda q: ((q + 1) // 2, (2 * ((q + 1) // 2) - q) + 1)  # noqa: E731
+    places = [source(q) for q in range(1, size + 1)]
+    k = np.array([[gram[p - 1, s - 1] * r if r == t else 0 for s, t in places] for p, r in places])
+    right, slope = relu_moments(k)
+    same = np.array([[gram[p - 1, s - 1] * (r == t) for s, t in places] for p, r in places])
+    found = program.kernel()(x)
+    np.testing.assert_allclose(found.nngp[0, 0], right, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.ntk[0, 0], right + slope * (k + same), rtol=1e-5, atol=1e-6)
+
+
+def test_left_hand_sides_that_are_not_solved_have_a_place(head):
+    program = head("for p = 0..2, r = 0..1:\n    m[2*p+3*r] := h[1]\noutput y := v.T @ m[3] / sqrt(n)\n")
+    with pytest.raises(tp.ProgramError, match=r"m\[2\*p\+3\*r\] does not tell p and r") as found:
+        program.derive()
+    assert found.value.line == 9

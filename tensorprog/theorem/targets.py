@@ -1,0 +1,155 @@
+"""Left-hand sides solved for the indices in them: which execution of an assignment makes a member.
+
+for p = 1..P, r = 0..1:
+    u[2*p-r] := M[r] @ h[p]         u[i] := M[i mod 2] @ h[(i + 1)/2], i = 1..2*P
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tensorprog.errors import ProgramError
+from tensorprog.program.affine import Affine, Range, extent, map_bound, quotient, remainder
+from tensorprog.program.ir import Family
+from tensorprog.theorem.recursion import Condition
+
+
+def solved_case(case: Any, family: Family, settle: Callable[[Affine], Affine], put: Callable[[Any, dict], Any]) -> Any:
+    """The case with an index of its own for every axis whose index is no index alone, times a positive number.
+
+    settle: puts known sizes in; put: replaces indices in a body.
+
+    Raises ProgramError where the indices on the left do not tell those of the loops.
+    """
+    loops = {r.name: r for r in case.binders}
+    uses = [[s for s in t.symbols if s in loops] for t in case.target]
+    counts = {s: sum(s in u for u in uses) for s in loops}
+    plain = [
+        not u or (len(u) == 1 and t.coefficient(u[0]) > 0 and counts[u[0]] == 1)
+        for u, t in zip(uses, case.target, strict=True)
+    ]
+    # One axis of several with the same index may keep it: u[p, p+r].
+    for k, (u, t) in enumerate(zip(uses, case.target, strict=True)):
+        if not plain[k] and u and t == Affine.symbol(u[0]):
+            others = [j for j, p in enumerate(plain) if p and case.target[j] == t]
+            plain[k] = not others
+    if all(plain):
+        return case
+    kept = {s for u, p in zip(uses, plain, strict=True) if p for s in u}
+    names = _fresh(family, case, plain)
+    target = tuple(t if p else Affine.symbol(n) for t, p, n in zip(case.target, plain, names, strict=True))
+    pending = [t - Affine.symbol(n) for t, p, n in zip(case.target, plain, names, strict=True) if not p]
+    values: dict[str, Affine] = {}
+    rests: list[Affine] = []
+    while pending:
+        pending = [e.substitute(values) for e in pending]
+        known = kept | values.keys()
+        steps = (_step(e, loops, known, settle) for e in pending)
+        found = next((s for s in steps if s is not None), None) or _eliminated(pending, loops.keys() - known)
+        if found is None:
+            break
+        equation, solution, rest = found
+        pending.remove(equation)
+        values = {s: v.substitute(solution) for s, v in values.items()} | solution
+        rests += [rest] if rest is not None else []
+    unsolved = loops.keys() - values.keys() - kept
+    if unsolved:
+        written = ", ".join(map(str, case.target))
+        raise ProgramError(
+            f"{family.name}[{written}] does not tell {' and '.join(sorted(unsolved))}: "
+            "which execution of this assignment makes a member cannot be solved for",
+            case.span,
+            hint="assign over one index at a time, and shift or stretch it where it is read",
+        )
+    conditions = [replace(c, expression=c.expression.substitute(values)) for c in case.conditions]
+    conditions += [Condition("eq", e.substitute(values)) for e in (*pending, *rests)]
+    for s, v in values.items():
+        for bound, sign in ((loops[s].low, 1), (loops[s].high, -1)):
+            for leaf in (bound,) if isinstance(bound, Affine) else bound.arguments:
+                assert isinstance(leaf, Affine)
+                conditions.append(Condition("ge", (v - leaf.substitute(values)) * sign))
+    ranges = [_moved(r, values, loops, conditions) for r in case.binders if r.name in kept]
+    for t, p, n in zip(case.target, plain, names, strict=True):
+        if not p:
+            ranges.append(Range(n, extent(t, loops, False), extent(t, loops, True)))
+    return replace(
+        case, binders=tuple(ranges), target=target, conditions=tuple(conditions), body=put(case.body, values)
+    )
+
+
+def _fresh(family: Family, case: Any, plain: list[bool]) -> list[str]:
+    taken = {r.name for r in case.binders}
+    names = []
+    for r, p in zip(family.ranges, plain, strict=True):
+        name = r.name
+        while not p and name in taken:
+            name += "_"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _moved(r: Range, values: dict[str, Affine], loops: dict[str, Range], conditions: list[Condition]) -> Range:
+    """The range of an index that stays; ends that depend on indices that go become conditions."""
+    here = Affine.symbol(r.name)
+    low, high = (map_bound(b, lambda a: a) for b in (r.low, r.high))
+    if isinstance(low, Affine) and low.symbols & values.keys():
+        conditions.append(Condition("ge", here - low.substitute(values)))
+        low = extent(low, loops, False)
+    if isinstance(high, Affine) and high.symbols & values.keys():
+        conditions.append(Condition("ge", high.substitute(values) - here))
+        high = extent(high, loops, True)
+    return Range(r.name, low, high)
+
+
+def _step(
+    equation: Affine, loops: dict[str, Range], known, settle
+) -> tuple[Affine, dict[str, Affine], Affine | None] | None:
+    """The equation with what it says of the loops' indices, and what must be 0 beside."""
+    open_ = [s for s, _ in equation.terms if s in loops and s not in known]
+    if len(open_) == 1 and (value := equation.solved(open_[0])) is not None:
+        return equation, {open_[0]: value}, None
+    if not open_ or equation.divided & set(open_):
+        return None
+    # Digits of several weights: 3*p + q with q = 0..2.
+    open_.sort(key=lambda s: -abs(equation.coefficient(s)))
+    digits = open_[1:]
+    spans = []
+    for s in digits:
+        low, high = loops[s].low, loops[s].high
+        length = settle(high - low) if isinstance(low, Affine) and isinstance(high, Affine) else None
+        if length is None or not length.is_constant:
+            return None
+        spans.append(length.constant * abs(equation.coefficient(s)))
+    weights = [abs(equation.coefficient(s)) for s in open_]
+    if any(w <= sum(spans[k:]) for k, w in enumerate(weights[:-1])):
+        return None
+    rest = equation - sum((Affine.symbol(s) * equation.coefficient(s) for s in open_), Affine(0))
+    number = -rest
+    starts = {}
+    for s in digits:
+        c = equation.coefficient(s)
+        start = loops[s].low if c > 0 else loops[s].high
+        assert isinstance(start, Affine)
+        starts[s] = start
+        number = number - start * c
+    solution = {}
+    for s, w in zip(open_, weights, strict=True):
+        digit, number = quotient(number, w), remainder(number, Affine(w))
+        sign = 1 if equation.coefficient(s) > 0 else -1
+        solution[s] = starts.get(s, Affine(0)) + digit * sign
+    return equation, solution, number if number != Affine(0) else None
+
+
+def _eliminated(pending: list[Affine], unknown) -> tuple[Affine, dict[str, Affine], None] | None:
+    """An equation solved for one of several indices, where another equation will tell the others."""
+    if len(pending) < 2:
+        return None
+    for e in pending:
+        for s in e.symbols & unknown:
+            value = e.solved(s)
+            if value is not None:
+                return e, {s: value}, None
+    return None
