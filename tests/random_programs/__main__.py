@@ -1,0 +1,68 @@
+"""Runs random programs of many seeds, and says which demands fail: python -m tests.random_programs 0 3000 --tier 1."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+import time
+import traceback
+from collections import defaultdict
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.random_programs", description=__doc__)
+    parser.add_argument("first", type=int)
+    parser.add_argument("last", type=int, help="one behind the last seed")
+    parser.add_argument("--tier", type=int, default=1, help="1: check, derivations, core; 2: numbers too")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds for a seed")
+    parser.add_argument("--show", type=int, help="print the program of this many failures of each kind", default=1)
+    parser.add_argument("--trace", action="store_true", help="print tracebacks")
+    options = parser.parse_args()
+
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", True)
+    logging.getLogger("jax").setLevel(logging.ERROR)
+    from tests.random_programs import demands, every
+    from tests.random_programs.generator import sample
+
+    counts: dict[str, int] = defaultdict(int)
+    failures: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    times = []
+    for seed in range(options.first, options.last):
+        start = time.process_time()
+        program = sample(seed)
+        try:
+            with demands.at_most(options.limit):
+                outcome = every.demand_all(program, options.tier)
+        except demands.TimeLimit:
+            outcome = "failed"
+            failures["no answer in time"].append((seed, ""))
+        except demands.Refused as refused:
+            outcome = f"refused: {refused.kind}"
+        except demands.Failure as failure:
+            outcome = "failed"
+            kind = f"{failure.demand}: {re.sub(r'[0-9]+|_?.[A-Za-z_0-9]+.(?=[ :,])', '#', failure.message)[:70]}"
+            failures[kind].append((seed, failure.message))
+            if options.trace and failure.__cause__ is not None:
+                traceback.print_exception(failure.__cause__)
+        counts[outcome] += 1
+        times.append(time.process_time() - start)
+        if seed % 50 == 49:
+            print(f"… {seed}: {dict(counts)}", file=sys.stderr, flush=True)
+    times.sort()
+    print(f"{len(times)} programs; median {times[len(times) // 2]:.2f} s, longest {times[-1]:.1f} s")
+    for outcome, count in sorted(counts.items(), key=lambda item: -item[1]):
+        print(f"{count:6d}  {outcome}")
+    for kind, found in sorted(failures.items(), key=lambda item: -len(item[1])):
+        print(f"{len(found):6d}  {kind}   seeds {', '.join(str(s) for s, _ in found[:12])}")
+        for seed, message in found[: options.show]:
+            print(f"        {seed}: {message[:300]}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,19 @@
+"""All that is demanded of a random program, one after another."""
+
+from __future__ import annotations
+
+from . import demands
+from .generator import Sample
+
+
+def demand_all(sample: Sample, tier: int) -> str:
+    """What came of it, in a few words; raises Failure or Refused."""
+    program = demands.reads_well(sample.text)
+    if tier < 2:
+        return "passed"
+    data = sample.data()
+    numbers = demands.kernels(program, data)
+    demands.same_from_core(program, data, numbers)
+    demands.agrees_with_networks(sample.text, data, numbers)
+    both = tier > 2 and demands.two_ways(program, data, numbers)
+    return "passed, with the NTK two ways" if both else "passed"
