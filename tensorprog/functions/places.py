@@ -55,9 +55,10 @@ def value(expr: sympy.Expr, symbol: sympy.Symbol, at: sympy.Expr | float) -> mpm
 
 def look(expr: sympy.Expr, symbol: sympy.Symbol, at: sympy.Expr, exact: bool) -> Place:
     """What the expression, free of other symbols, does at a place, which is `exact` or known to double precision."""
-    steps = [sympy.Float(h, DIGITS) * max(1, abs(sympy.Float(at, 15))) for h in (_EXACT if exact else _SEARCHED)]
+    place = at.evalf(DIGITS)
+    steps = [sympy.Float(h, DIGITS) * max(1, abs(place)) for h in (_EXACT if exact else _SEARCHED)]
     noise = mpmath.mpf(10) ** (-DIGITS // 2 if exact else -13)
-    place, derivative, level = sympy.Float(at, DIGITS), expr, MOST_ORDER
+    derivative, level = expr, MOST_ORDER
     exponents = [0.0, 0.0]
     for order in range(MOST_ORDER + 1):
         sides = [[value(derivative, symbol, place + s * h) for h in steps] for s in (-1, 1)]

@@ -9,7 +9,7 @@ every read. Both handle all passes of all loops around an assignment together, a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -173,6 +173,12 @@ class _Rows:
 
 def _pick(value: Integers, rows: np.ndarray) -> Integers:
     return value[rows] if isinstance(value, np.ndarray) else value
+
+
+def _check_size(ends: Sequence[Integers], binder: syntax.Binder) -> None:
+    """What stands beside arrays of indices fits their integers."""
+    if any(not isinstance(end, np.ndarray) and abs(end) >= _LARGEST for end in ends):
+        raise ProgramError("this index is too large", binder.span)
 
 
 def _passes(low: Integers, high: Integers, step: int) -> Integers:
@@ -388,6 +394,8 @@ class _DryRun:
             if not isinstance(node, _Loop):
                 continue
             ends = self._ends(node.binder, rows)
+            if any(isinstance(end, np.ndarray) for end in ends):
+                _check_size(ends, node.binder)
             passes = _passes(*ends)
             new = _sum_product(weight, passes, rows.count)
             if new == 0:
@@ -396,8 +404,7 @@ class _DryRun:
             node.total += new
             if node.total > LIMIT * (rows.count if self.leaf else 1):
                 continue
-            if any(not isinstance(end, np.ndarray) and abs(end) >= _LARGEST for end in ends):
-                raise ProgramError("this index is too large", node.binder.span)
+            _check_size(ends, node.binder)
             if not node.steers:
                 self._measure(node.body, rows, weight * passes)
                 continue

@@ -41,12 +41,14 @@ def main() -> int:
         except demands.TimeLimit:
             outcome = "failed"
             failures["no answer in time"].append((seed, ""))
+            print(f"{seed}: no answer in time", file=sys.stderr, flush=True)
         except demands.Refused as refused:
             outcome = f"refused: {refused.kind}"
         except demands.Failure as failure:
             outcome = "failed"
             kind = f"{failure.demand}: {re.sub(r'[0-9]+|_?.[A-Za-z_0-9]+.(?=[ :,])', '#', failure.message)[:70]}"
             failures[kind].append((seed, failure.message))
+            print(f"{seed}: {failure.demand}: {failure.message[:150]}", file=sys.stderr, flush=True)
             if options.trace and failure.__cause__ is not None:
                 traceback.print_exception(failure.__cause__)
         counts[outcome] += 1

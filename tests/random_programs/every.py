@@ -8,7 +8,7 @@ from .generator import Sample
 
 def demand_all(sample: Sample, tier: int) -> str:
     """What came of it, in a few words; raises Failure or Refused."""
-    program = demands.reads_well(sample.text)
+    program = demands.reads_well(sample.text, thorough=sample.seed % 4 == 0)
     if tier < 2:
         return "passed"
     data = sample.data()

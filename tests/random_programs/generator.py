@@ -1,3 +1,4 @@
+# ruff: noqa: E501, SIM905  (a statement of a program is one line here too)
 """Random programs: small, of every construct of the language, the same for the same seed.
 
 A program grows by stages. Each takes the vectors there are, over no index, over positions or over two indices, and adds
@@ -162,9 +163,7 @@ class _Writer:
 
     def vectors(self, axes: int | None = None, width: str | None = None) -> list[Family]:
         return [
-            f
-            for f in self.families
-            if (axes is None or len(f.axes) == axes) and (width is None or f.width == width)
+            f for f in self.families if (axes is None or len(f.axes) == axes) and (width is None or f.width == width)
         ]
 
     def last(self, axes: int | None = None) -> Family | None:
@@ -197,7 +196,11 @@ class _Writer:
 
     def otherwise(self, f: Family, at) -> str:
         ends = ", ".join(self.pick(a.low, a.high) for a in f.axes)
-        plain = [i for k, (i, own) in enumerate(at) if k < len(f.axes) and (own.low, own.high) == (f.axes[k].low, f.axes[k].high)]
+        plain = [
+            i
+            for k, (i, own) in enumerate(at)
+            if k < len(f.axes) and (own.low, own.high) == (f.axes[k].low, f.axes[k].high)
+        ]
         options = ["0", "0", f"{f.name}[{ends}]"]
         if len(plain) == len(f.axes):
             options.append(f"{f.name}[{', '.join(plain)}]")
@@ -316,7 +319,7 @@ class _Writer:
 
     def layer_of_data(self, data: Family, at, features: str) -> str:
         if at and self.one_in(3):
-            i, axis = at[0]
+            i, _ = at[0]
             a = self.index(*(j for j, _ in at))
             low, high = self.pick((-1, 1), (0, 1), (-1, 0))
             window = Axis(str(low), str(high), low, high)
@@ -455,7 +458,9 @@ class _Writer:
         start, before = (f"{axis.high}+1", f"{i}+1") if backwards else ("0", f"{i}-1")
         self.body.append(f"{s}[{start}] := {self.pick('0', '0', self.bias('n'))}")
         w = self.weight("n", "n")
-        drive = f"{f.name}[{i}]" if f.width == "n" and self.one_in(2) else f"{self.weight('n', f.width)} @ {f.name}[{i}]"
+        drive = (
+            f"{f.name}[{i}]" if f.width == "n" and self.one_in(2) else f"{self.weight('n', f.width)} @ {f.name}[{i}]"
+        )
         form = self.pick("plain", "plain", "two", "leaky", "condition")
         head = f"for {i} = {axis.high}..{axis.low} by -1:" if backwards else f"for {i} = {axis}:"
         if form == "plain":
@@ -467,7 +472,9 @@ class _Writer:
             lines = [f"{s}[{i}] := {s}[{before}] / 2 + {self.function()}({w} @ {s}[{before}] + {drive}) / 2"]
         else:
             first = f"{i} == {axis.high}" if backwards else f"{i} == 1"
-            lines = [f"{s}[{i}] := {self.function()}({drive}) if {first} else {self.function()}({w} @ {s}[{before}] + {drive})"]
+            lines = [
+                f"{s}[{i}] := {self.function()}({drive}) if {first} else {self.function()}({w} @ {s}[{before}] + {drive})"
+            ]
         self.body += [head, *("    " + line for line in lines)]
         # what stands at the start is not offered to later stages
         self.families.append(Family(s, (axis,)))
@@ -637,11 +644,21 @@ class _Writer:
             return f"{phi}({text})" if phi else text
 
         if axis.low == "1":
-            pad = self.pick("0", "0", "0", member(i), member("1"), member(f"{i}-{a}") if False else "0", "(" + member(f"{i}-{a}") + " else 0)")
+            pad = self.pick(
+                "0",
+                "0",
+                "0",
+                member(i),
+                member("1"),
+                member(f"{i}-{a}") if False else "0",
+                "(" + member(f"{i}-{a}") + " else 0)",
+            )
         else:
             pad = "0"
         w = self.weight("n", f.width, ((a, Axis(str(low), str(high), low, high)),))
-        self.assign(self.new("g", "conv"), at, f"sum[{a} = {low}..{high}]({w}[{a}] @ ({member(f'{i}+{a}')} else {pad}))")
+        self.assign(
+            self.new("g", "conv"), at, f"sum[{a} = {low}..{high}]({w}[{a}] @ ({member(f'{i}+{a}')} else {pad}))"
+        )
         return True
 
     def upsample(self) -> bool:
@@ -672,10 +689,11 @@ class _Writer:
         g = self.assign(o, ((i, axis), (j, axis)), value, f.width)
         if self.one_in(2):
             kind = self.pick("sum", "mean")
-            inner = self.pick(f"{g.name}[{i}, {j}]", f"{self.function(True)}({g.name}[{i}, {j}])", f"{g.name}[{j}, {i}]")
+            inner = self.pick(
+                f"{g.name}[{i}, {j}]", f"{self.function(True)}({g.name}[{i}, {j}])", f"{g.name}[{j}, {i}]"
+            )
             high = self.pick(axis.high, i)
-            if kind == "sum" or high == i or True:
-                self.assign(self.new("z"), ((i, axis),), f"{kind}[{j} = {axis.low}..{high}]({inner})", f.width)
+            self.assign(self.new("z"), ((i, axis),), f"{kind}[{j} = {axis.low}..{high}]({inner})", f.width)
         return True
 
     def cases(self) -> bool:
@@ -685,13 +703,19 @@ class _Writer:
             return False
         at = self.around(f)
         i, axis = at[0]
-        condition = self.pick(f"{i} == {axis.low}", f"{i} > {axis.low}", f"2*{i} <= {axis.high}", f"{i} != {axis.high}", f"not {i} < 2")
+        condition = self.pick(
+            f"{i} == {axis.low}", f"{i} > {axis.low}", f"2*{i} <= {axis.high}", f"{i} != {axis.high}", f"not {i} < 2"
+        )
         if len(at) > 1:
             j, second = at[1]
-            condition = self.pick(f"{i} == {j}", f"{i} <= {j}", f"{condition} and {j} > {second.low}", f"{i} + {j} == 3 or {condition}")
+            condition = self.pick(
+                f"{i} == {j}", f"{i} <= {j}", f"{condition} and {j} > {second.low}", f"{i} + {j} == 3 or {condition}"
+            )
         here = f"{f.name}{self.indices(at)}"
         first = self.pick(here, f"{self.function()}({here})", f"{self.weight(f.width, f.width)} @ {here}")
-        second = self.pick("0", f"{self.number()} * {here}", f"{self.function()}({here})", self.term(f.width, at) or "0")
+        second = self.pick(
+            "0", f"{self.number()} * {here}", f"{self.function()}({here})", self.term(f.width, at) or "0"
+        )
         self.assign(self.new("z", "c"), at, f"{first} if {condition} else {second}", f.width)
         return True
 
@@ -705,7 +729,9 @@ class _Writer:
         law = self.pick("N(0, 1)", "N(0, 1)", "N(0, 1.3)", "N(0, 1) * sqrt(0.7)")
         w = f.width
         ranges = ", ".join(f"{i} = {a}" for i, a in at)
-        value = self.pick("{}", "{}", self.function() + "({})").format(self.read(f, at) if self.one_in(2) else f"{f.name}{self.indices(at)}")
+        value = self.pick("{}", "{}", self.function() + "({})").format(
+            self.read(f, at) if self.one_in(2) else f"{f.name}{self.indices(at)}"
+        )
         if not at:
             self.laws.append(f"vector {v} : G({w}) ~ {law}")
             return f"output {y} := {v}.T @ {value} / sqrt({w})"

@@ -1,4 +1,4 @@
-"""Finite networks in NumPy, read off the text of a program and differentiated by hand: no code of the package but its parser.
+"""Finite networks in NumPy, by the text of a program and differentiated here: no code of the package but its parser.
 
 Values carry the axes (seeds, runs, coordinates); a scalar has one coordinate. Gradients of the output with respect to
 weights stay pairs (left, right) of vectors whose outer product they are, which is what a kernel needs.
@@ -17,7 +17,14 @@ from scipy import special
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
 
-COMPARE = {"==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+COMPARE = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 class OutOfRange(Exception):
@@ -148,7 +155,9 @@ class Interpreter:
         for p in self.tree.parameters:
             if p.default is not None:
                 self.numbers[p.name] = (
-                    p.default.name if isinstance(p.default, syntax.Name) and p.default.name in FUNCTIONS else self.number(p.default, {})
+                    p.default.name
+                    if isinstance(p.default, syntax.Name) and p.default.name in FUNCTIONS
+                    else self.number(p.default, {})
                 )
         self.runs = 1
         self.inputs: dict[str, syntax.Variable] = {}
@@ -390,8 +399,19 @@ class Interpreter:
     def multiply(self, left, x, env):
         transposed = isinstance(left, syntax.Transpose)
         w = self.value(left.operand if transposed else left, env)
-        if isinstance(x, float) and x == 0.0:
-            return 0.0
+        if isinstance(x, float):  # the same number in each coordinate
+            if x == 0.0:
+                return (
+                    Value(np.zeros((self.seeds, self.runs, w.array.shape[2 if transposed else 1])))
+                    if isinstance(w, Weight)
+                    else 0.0
+                )
+            size = (
+                w.array.shape[1 if transposed or isinstance(w, Value) else 2]
+                if isinstance(w, Weight)
+                else w.array.shape[-1]
+            )
+            x = np.full((1, self.runs, size), x)
         if isinstance(w, Value):  # a readout
             return (w * x).total()
         array = plain(x)
@@ -420,7 +440,7 @@ class Interpreter:
         outputs = [self.member(name, indices) for name, indices in sorted(self.outputs)]
         outputs = [y if isinstance(y, Value) else Value(np.full((self.seeds, self.runs, 1), y)) for y in outputs]
         gradients: dict[tuple, list] = {}
-        for o, y in enumerate(outputs):
+        for y in outputs:
             for w in weights.values():
                 for use in w.uses:
                     use[2].clear()
