@@ -186,7 +186,8 @@ class _Definitions:
         position = 0
         for a in range(len(node.zs) + len(node.ws)):
             for b in range(a + 1):
-                if a != b and ir.is_zero(node.covariance[position]):
+                value = node.covariance[position]
+                if ir.is_zero(value) or (a == b and ir.vanishes(value)):
                     zeros.append((b, a))
                 position += 1
         means = tuple(m is not None for m in node.means)

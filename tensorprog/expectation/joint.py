@@ -75,8 +75,9 @@ def plan_joint(
     """How to compute E f(z_1, ..., z_a) g(w_1, ..., w_b) for jointly Gaussian variables, also with singular covariance.
 
     Variables are numbered through (*zs, *ws). `means[i]` tells whether the i-th can have a mean, `zeros` holds pairs
-    (i, j), i < j, that are known to be uncorrelated. Other Symbols are scalars, each side with its own values. Raises
-    ValueError where more than six variables would have to be integrated over at once.
+    (i, j), i < j, that are known to be uncorrelated, and (i, i) of a variable that is its mean. Other Symbols are
+    scalars, each side with its own values. Raises ValueError where more than six variables would have to be integrated
+    over at once.
     """
     variables = [sympy.Dummy(f"x{i}", real=True) for i in range(len(zs) + len(ws))]
     left = sympy.sympify(f).xreplace(dict(zip(zs, variables, strict=False)))
@@ -85,26 +86,56 @@ def plan_joint(
         {s: sympy.Symbol(f"{s.name}_{end}", real=True) for s in sorted(e.free_symbols - set(variables), key=str)}
         for e, end in ((left, "l"), (right, "r"))
     ]
-    task = _Task(variables, len(zs), tuple(means or (False,) * len(variables)), frozenset(zeros), prefix)
-    blocks = task.solve([e.xreplace(names) for e, names in zip((left, right), apart, strict=True)])
+    sides = [e.xreplace(names) for e, names in zip((left, right), apart, strict=True)]
+
+    def solved(parts: Sequence[sympy.Expr], prefix: str) -> tuple[_Task, Terms]:
+        task = _Task(variables, len(zs), tuple(means or (False,) * len(variables)), frozenset(zeros), prefix)
+        constants = {x: task.means[i] for i, x in enumerate(variables) if (i, i) in zeros}
+        return task, task.solve([e.xreplace(constants) for e in parts])
+
+    first = solved(sides, prefix)
+    slopes = {
+        (i, j): solved([f_, g_], f"{prefix}_{i}_{j}")
+        for (i, j), f_, g_ in _constant_slopes(sides, variables, len(zs), zeros)
+    }
 
     def call(cov, mean_codes, scalars_f, scalars_g):
         codes = {}
         for names, given in zip(apart, (scalars_f, scalars_g), strict=True):
             codes.update({names[symbol]: code for symbol, code in given.items() if symbol in names})
-        return task.code(blocks, cov, mean_codes or [None] * len(variables), codes)
+        mean_codes = mean_codes or [None] * len(variables)
+        written = [first[0].code(first[1], cov, mean_codes, codes)]
+        # Zero in value: the covariance of constants has a derivative between two copies of them.
+        written += [f"{cov[key]} * {t.code(terms, cov, mean_codes, codes)}" for key, (t, terms) in slopes.items()]
+        return written[0] if len(written) == 1 else f"({' + '.join(written)})"
 
-    return _joint_plan(task, blocks, call)
+    return _joint_plan([first, *slopes.values()], call)
 
 
-def _joint_plan(task, terms, call) -> JointPlan:
+def _constant_slopes(sides, variables, left_count: int, zeros):
+    """(i, j), ∂f/∂z_i, ∂g/∂w_j for the variables that are constants but may be correlated between the sides."""
+    constants = [i for i in range(len(variables)) if (i, i) in zeros]
+    for i in constants:
+        for j in constants:
+            if i < left_count <= j and (i, j) not in zeros:
+                x, y = variables[i], variables[j]
+                if min(_smoothness(sides[0], [x]), _smoothness(sides[1], [y])) >= 0:
+                    slopes = sides[0].diff(x), sides[1].diff(y)
+                    if 0 not in slopes:
+                        yield (i, j), *slopes
+
+
+def _joint_plan(solved, call) -> JointPlan:
+    """The plan of some tasks with their terms."""
+    terms = [t for _, own in solved for t in own]
+    definitions = tuple(d for task, _ in solved for d in task.definitions)
     rules = sorted({block.rule for _, group in terms for block in group})
     accuracies = sorted({block.accuracy for _, group in terms for block in group})
     runtime = {name for _, group in terms for block in group for name in block.runtime}
     if any(coefficient.has(sympy.Function("reciprocal")) for coefficient, _ in terms):
         runtime.add("shapes")
     name = "; ".join(rules) if rules else "polynomial"
-    return JointPlan(name, "; ".join(accuracies) or "rounding", tuple(task.definitions), tuple(sorted(runtime)), call)
+    return JointPlan(name, "; ".join(accuracies) or "rounding", definitions, tuple(sorted(runtime)), call)
 
 
 Write = Callable[[sympy.Expr], str]
@@ -490,7 +521,7 @@ class _Task:
             blocks = [(a, inner.blocks(factors)) for a, factors in inner.expand(given)]
         except _TooHard:
             return None
-        plan = _joint_plan(inner, blocks, None)
+        plan = _joint_plan([(inner, blocks)], None)
         # what the inner expectation is a function of, besides the outer variables
         keys = [(a, b) for a in range(len(order)) for b in range(a, len(order)) if (a, b) not in inner.zeros]
         with_mean = [a for a, i in enumerate(order) if self.means[i] != 0]

@@ -8,7 +8,7 @@ import sympy
 
 from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.program.affine import Affine, Range
-from tensorprog.program.types import Data
+from tensorprog.program.types import Data, Scalar
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import (
     Case,
@@ -42,7 +42,8 @@ class Expectations(Rules):
     """E f(Z) g(Z') and its relatives, as nodes of the recursion."""
 
     def _flatten(self, f: Pointwise, side: str | None, ranges, depth: int = 0) -> Pointwise:
-        """f, of that run, with every H-var that it reads written out in G-vars."""
+        """f, of that run, with every H-var that it reads written out in G-vars, and C's that are zero put in."""
+        f = self._without_zeros(f)
         if f.reductions:
             raise NotDerived(f"the limit of {f.reductions[0][1].kind}[…] over vectors has no closed form here")
         for symbol, r in f.vectors:
@@ -78,6 +79,16 @@ class Expectations(Rules):
                 depth + 1,
             )
         return f
+
+    def _without_zeros(self, f: Pointwise) -> Pointwise:
+        """f with 0 for the C's that are zero by structure: layernorm(h) of a centred h is a function of h alone."""
+        expression = f.expression
+        for s, form in f.scalars:
+            leaf = form.arguments[0][1] if form.expression == s and len(form.arguments) == 1 else None
+            if s in expression.free_symbols and isinstance(leaf, Reference):
+                if isinstance(self.program.families[leaf.name].type, Scalar) and self._is_zero_scalar(leaf.name):
+                    expression = self._at_zero(expression, s, leaf)
+        return replace(f, expression=expression) if expression != f.expression else f
 
     def cases(self, name: str) -> tuple[Case, ...]:
         """A family's cases, split further until each function in them is one of known vectors: t = 1, and t ≥ 2."""
@@ -211,7 +222,7 @@ class Expectations(Rules):
         g = self._numbers_in(self._flatten(g, view.right, ranges), view.right)
         lefts = [(s, r) for s, r in f.vectors if s in f.expression.free_symbols]
         rights = [(s, r) for s, r in g.vectors if s in g.expression.free_symbols]
-        if len(lefts) + len(rights) > MAX_GAUSSIANS:
+        if self._drawn(lefts, rights) > MAX_GAUSSIANS:
             terms, others = _terms(f.expression), _terms(g.expression)
             if len(terms) * len(others) > 1:
                 return add(
@@ -310,7 +321,7 @@ class Expectations(Rules):
         return tuple(conditions)
 
     def _joint(self, f, lefts, sf, g, rights, sg, view: View, ranges, span) -> Node:
-        if len(lefts) + len(rights) > MAX_GAUSSIANS and not _few_pairings(f, lefts, g, rights):
+        if self._drawn(lefts, rights) > MAX_GAUSSIANS and not _few_pairings(f, lefts, g, rights):
             raise NotDerived(
                 f"products of {len(lefts) + len(rights)} Gaussians at once are not derived yet: "
                 f"quadrature covers {MAX_GAUSSIANS}",
@@ -333,6 +344,14 @@ class Expectations(Rules):
         ws = tuple(swap[s] for s, _ in rights)
         sg = tuple((swap[s], n) for s, n in sg)
         return ir.JointExpectation(f, g.xreplace(swap), zs, ws, tuple(covariance), means, sf, sg)
+
+    def _drawn(self, *sides) -> int:
+        """How many of these vectors are random: N(1, 0) is a constant, though its gradient has a part in the NTK."""
+        return sum(not self._is_constant(r.name) for vectors in sides for _, r in vectors)
+
+    def _is_constant(self, name: str) -> bool:
+        law = self.program.families[name].law
+        return law is not None and law.variance * law.multiplier == 0
 
     def _stein(self, view: View, f: Pointwise, g: Reference, ranges, me: Reference, side: str) -> Node:
         """E f(Z) Z^g = Σ_i E ∂_i f(Z) · Cov(Z_i, Z^g) + E f(Z) · E Z^g, for a G-var g on the other side."""

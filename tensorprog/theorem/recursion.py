@@ -271,6 +271,11 @@ def is_zero(node: Node) -> bool:
     return isinstance(node, Constant) and node.value == 0
 
 
+def vanishes(node: Node) -> bool:
+    """Whether a node is zero in its value, if not in its derivative: the variance of N(1, 0)."""
+    return is_zero(node) or (isinstance(node, LawVariance) and node.scale == 0)
+
+
 def add(*terms: Node) -> Node:
     """The sum, zeros left out and sums flattened."""
     flat: list[Node] = []

@@ -10,7 +10,7 @@ from tensorprog import functions
 from tensorprog.errors import ProgramError
 from tensorprog.program.affine import Affine, Range
 from tensorprog.program.laws import growth
-from tensorprog.program.types import Data, Vector
+from tensorprog.program.types import Data, Scalar, Vector
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import (
     Linear,
@@ -47,10 +47,37 @@ class Scalars(Sides):
         for case in self.reader.cases(name):
             match case.body:
                 case Linear(terms):
-                    if any(t.vector is None or t.vector.name not in zero for t in terms):
+                    if not all(self._centred_term(t, zero) for t in terms):
                         return False
                 case Pointwise():
                     return False
+        return True
+
+    def _centred_term(self, t: Term, zero: set[str]) -> bool:
+        """Whether a term has mean zero where the vectors `zero` have; -m/r has where m is the Moment of one of them."""
+        if t.vector is not None:
+            return t.vector.name in zero
+        for form in t.scalars:
+            leaves = [(s, leaf) for s, leaf in form.arguments if isinstance(leaf, Reference)]
+            gone = {s: 0 for s, leaf in leaves if self._is_mean(leaf.name, zero)}
+            if gone and form.expression.subs(gone) == 0:
+                return True
+        return False
+
+    def _is_mean(self, name: str, zero: set[str]) -> bool:
+        """Whether a C is a linear combination of Moments of the vectors `zero`."""
+        family = self.program.families[name]
+        if family.role != "assigned" or not isinstance(family.type, Scalar):
+            return False
+        for case in self.reader.cases(name):
+            f = case.body
+            if not isinstance(f, Pointwise) or f.reductions or not f.vectors:
+                return False
+            symbols = [s for s, _ in f.vectors]
+            if any(r.name not in zero for _, r in f.vectors) or not f.expression.is_polynomial(*symbols):
+                return False
+            if any(sum(powers) != 1 for powers in sympy.Poly(f.expression, *symbols).monoms()):
+                return False
         return True
 
     def mean(self, u: Reference, side: str | None, ranges: dict[str, Range]) -> Node:

@@ -39,7 +39,7 @@ def mean_plan(node: ir.SingleExpectation) -> MeanPlan:
 
 
 def joint_plan(node: ir.JointExpectation) -> JointPlan:
-    zeros = {(j, i) for i, j, n in entries(node) if i > j and ir.is_zero(n)}
+    zeros = {(j, i) for i, j, n in entries(node) if ir.is_zero(n) or (i == j and ir.vanishes(n))}
     return plan_joint(node.f, node.g, node.zs, node.ws, means=[m is not None for m in node.means], zeros=zeros)
 
 
