@@ -11,8 +11,9 @@ from dataclasses import replace
 import sympy
 
 from tensorprog import functions
-from tensorprog.expectation.atoms import Atom, atoms
+from tensorprog.expectation.atoms import Atom, as_wave, atoms
 from tensorprog.expectation.plan import MeanPlan, Plan, Request, Side
+from tensorprog.expectation.runtime.wave import wave_moment
 from tensorprog.functions.registry import head
 
 MOST_POWER = 12
@@ -52,6 +53,55 @@ def _relu_dual(k, p, q):
     return _sqrt(p * q) / (2 * _pi) * (_sqrt(1 - c**2) + (_pi - sympy.acos(c)) * c)
 
 
+def _rectified_dual(k, p, q, m, n):
+    """E relu(z)**m relu(w)**n by the recursion of the runtime function of that name."""
+    c, phi = _c(k, p, q), 1 / _sqrt(2 * _pi)
+
+    def half(j):
+        return sympy.Rational(2) ** (sympy.Rational(j, 2) - 1) * sympy.gamma(sympy.Rational(j + 1, 2)) / _sqrt(_pi)
+
+    def dual(i, j):
+        if i < j:
+            i, j = j, i
+        if i == 0:
+            return (_pi - sympy.acos(c)) / (2 * _pi)
+        if i == 1:
+            return phi * half(j) * (1 - c**2) ** sympy.Rational(j, 2) + c * (j * dual(0, j - 1) if j else phi * half(0))
+        if j == 0:
+            return (i - 1) * dual(i - 2, 0) + c * phi * half(i - 1) * (1 - c**2) ** sympy.Rational(i - 1, 2)
+        return (i - 1) * dual(i - 2, j) + j * c * dual(i - 1, j - 1)
+
+    inner = sympy.collect(sympy.expand(dual(int(m), int(n))), sympy.acos(c), sympy.factor)
+    return _sqrt(p) ** m * _sqrt(q) ** n * inner
+
+
+def _wave_dual(k, p, q, mu, nu, m, n, a, b, s, t, x, y, odd):
+    """The formula that the runtime function of that name computes."""
+    spread = p * q - k**2
+    grown = 1 + 2 * a * p + 2 * b * q + 4 * a * b * spread
+    left, right, both = (p + 2 * b * spread) / grown, (q + 2 * a * spread) / grown, k / grown
+    exponent = s * mu + t * nu - a * mu**2 - b * nu**2
+    s, t = s - 2 * a * mu, t - 2 * b * nu
+    moved, turned = (s * left + t * both, s * both + t * right), (x * left + y * both, x * both + y * right)
+    exponent += (s * moved[0] + t * moved[1] - x * turned[0] - y * turned[1]) / 2
+    centre = mu + moved[0], nu + moved[1]
+    angle = x * centre[0] + y * centre[1] - (_pi / 2 if odd else 0)
+    real, imaginary = wave_moment(int(m), int(n), centre, turned, left, right, both)
+    inner = real * sympy.cos(angle) - imaginary * sympy.sin(angle)
+    return sympy.factor_terms(inner) * sympy.exp(sympy.simplify(exponent)) / _sqrt(grown)
+
+
+def _gabor_dual(k, p, q, a, b, x, y, odd):
+    zero = sympy.Integer(0)
+    both = [_wave_dual(k, p, q, zero, zero, 0, 0, a, b, zero, zero, x, s * y, 0) for s in (1, -1)]
+    return (both[1] - both[0] if odd else both[0] + both[1]) / 2
+
+
+def _wave_mean(p, mu, m, a, s, x, odd):
+    zero = sympy.Integer(0)
+    return _wave_dual(zero, p, zero, mu, zero, m, 0, a, zero, s, zero, x, zero, odd)
+
+
 # What runtime functions are, for people: name -> (runtime module, formula).
 RUNTIME: dict[str, tuple[str, Callable[..., sympy.Expr] | None]] = {
     "erf_dual": ("errorfunction", _erf_dual),
@@ -67,6 +117,11 @@ RUNTIME: dict[str, tuple[str, Callable[..., sympy.Expr] | None]] = {
     "step_step": ("orthant", None),
     "relu_mean": ("orthant", lambda p, m: m * _cdf(m / _sqrt(p)) + _sqrt(p) * _pdf(m / _sqrt(p))),
     "step_mean": ("orthant", lambda p, m: _cdf(m / _sqrt(p))),
+    "rectified_dual": ("rectified", _rectified_dual),
+    "reciprocal": ("shapes", lambda x: 1 / x),
+    "wave_dual": ("wave", _wave_dual),
+    "gabor_dual": ("wave", _gabor_dual),
+    "wave_mean": ("wave", _wave_mean),
     "sin_dual": ("trigonometric", lambda k, p, q: sympy.exp(-(p + q) / 2) * sympy.sinh(k)),
     "cos_dual": ("trigonometric", lambda k, p, q: sympy.exp(-(p + q) / 2) * sympy.cosh(k)),
 }
@@ -74,7 +129,8 @@ RUNTIME: dict[str, tuple[str, Callable[..., sympy.Expr] | None]] = {
 _WHOLE = {"relu": ("relu_dual", "arc-cosine kernel", 2), "step": ("step_dual", "arc-cosine kernel", 0),
           "gelu": ("gelu_dual", "arcsine kernel and its derivatives", 0)}  # fmt: skip
 _RULE_NAMES = {"1": "polynomial", "exp": "exponential", "sin": "trigonometric", "cos": "trigonometric",
-               "erf": "arcsine kernel", "abs": "arc-cosine kernel", "sign": "arc-cosine kernel"}  # fmt: skip
+               "erf": "arcsine kernel", "abs": "arc-cosine kernel", "sign": "arc-cosine kernel",
+               "wave": "Gaussian integral"}  # fmt: skip
 
 
 def pair_form(f: Side, g: Side) -> tuple[str, sympy.Expr] | None:
@@ -97,9 +153,12 @@ def pair_form(f: Side, g: Side) -> tuple[str, sympy.Expr] | None:
     return _rule_name(left + right, total), total
 
 
+_EXPANDED = ("relu_relu", "step_step", "step_relu", "relu_mean", "step_mean", "rectified_dual")
+
+
 def _tidy(total):
     """Common factors out, as in (1 + erf_dual(k, p, q))/4; an expansion only where |z| = 2·relu(z) - z was put in."""
-    if total.has(*(_head(name) for name in ("relu_relu", "step_step", "step_relu", "relu_mean", "step_mean"))):
+    if total.has(*(_head(name) for name in _EXPANDED)):
         total = sympy.expand(total)
     return sympy.factor_terms(total)
 
@@ -149,6 +208,8 @@ def _mean_of_derivative(atom: Atom, order: int, q, nu) -> sympy.Expr | None:
     if atom.kind == "1":
         n = atom.power
         return sympy.ff(n, order) * moment(n - order, nu, q) if n >= order else sympy.Integer(0)
+    if atom.kind == "wave":
+        return _wave_in(atom, q, nu) if order == 0 else None
     if atom.kind in ("abs", "sign") and (nu != 0 or b != 0):
         if atom.power or order + (atom.kind == "sign") > 1:
             return None
@@ -158,7 +219,7 @@ def _mean_of_derivative(atom: Atom, order: int, q, nu) -> sympy.Expr | None:
         return a**order * (2 * _head("step_mean")(variance, mean) - 1)
     if atom.kind in ("abs", "sign"):
         if atom.power:
-            return None
+            return _odd_moment(atom.power + (atom.kind == "abs"), 0, q) if order == 0 else None
         even = (atom.kind == "abs") == (order % 2 == 0)
         if not even:
             return sympy.Integer(0)
@@ -177,19 +238,36 @@ def _mean_of_derivative(atom: Atom, order: int, q, nu) -> sympy.Expr | None:
     return mean.diff(shift, order).subs(shift, nu)
 
 
+def _odd_moment(power: int, shares: int, q) -> sympy.Expr:
+    """E w**power sign(w)/q**shares for w of variance q, 0 at q = 0."""
+    if power % 2 == 0:
+        return sympy.Integer(0)
+    half = power // 2
+    times = half - shares
+    scale = q**times if times >= 0 else _head("reciprocal")(q) ** -times
+    return 2**half * sympy.factorial(half) * scale * _head("abs_mean")(q)
+
+
 def _pair(a: Atom, b: Atom, k, p, q, mu, nu) -> sympy.Expr | None:
     if max(a.power, b.power) > MOST_POWER:
         return None
+    found = None if "wave" in (a.kind, b.kind) else _pair_of_kinds(a, b, k, p, q, mu, nu)
+    return _waves(a, b, k, p, q, mu, nu) if found is None else found
+
+
+def _pair_of_kinds(a: Atom, b: Atom, k, p, q, mu, nu) -> sympy.Expr | None:
+    centred = mu == 0 and nu == 0 and a.offset == 0 and b.offset == 0
+    kinds = {a.kind, b.kind}
+    if centred and kinds <= {"abs", "sign", "1"} and kinds != {"1"} and a.power + b.power > 0:
+        return _powers_with_signs(a, b, k, p, q)
     if a.kind == "1":
         return _power_times(a, b, k, p, mu, q, nu)
     if b.kind == "1":
         return _power_times(b, a, k, q, nu, p, mu)
-    kinds = {a.kind, b.kind}
     if kinds <= {"exp"} or (kinds <= {"exp", "sin", "cos"} and "exp" in kinds):
         return _exponential(a, b, k, p, q, mu, nu) if a.kind == "exp" else _exponential(b, a, k, q, p, nu, mu)
     if kinds <= {"sin", "cos"}:
         return _trigonometric(a, b, k, p, q, mu, nu)
-    centred = mu == 0 and nu == 0 and a.offset == 0 and b.offset == 0
     if kinds == {"erf"} and centred:
         arguments = (a.slope * b.slope * k, a.slope**2 * p, b.slope**2 * q)
         if (a.power, b.power) == (0, 0):
@@ -202,6 +280,78 @@ def _pair(a: Atom, b: Atom, k, p, q, mu, nu) -> sympy.Expr | None:
     if kinds <= {"abs", "sign"} and a.power == b.power == 0:
         return _head(f"{a.kind}_dual")(k, p, q) if a.kind == b.kind else sympy.Integer(0)
     return None
+
+
+def _powers_with_signs(a: Atom, b: Atom, k, p, q):
+    """E z**m w**n with sign(z), sign(w) or both, means zero: from arc-cosine kernels of every order."""
+    m, n = (atom.power + (atom.kind == "abs") for atom in (a, b))
+    signs = (a.kind != "1") + (b.kind != "1")
+    if (m + n + signs) % 2:
+        return sympy.Integer(0)
+    if signs == 2:  # sign = 2·step - 1, and E z**m step(z) w**n is half of E z**m w**n
+        if (a.power, b.power) == (0, 0) and a.kind == b.kind:
+            return _head(f"{a.kind}_dual")(k, p, q)
+        return 4 * _head("rectified_dual")(k, p, q, m, n) - _powers(m, n, k, p, q)
+    if a.kind != "1":
+        p, q, m, n = q, p, n, m
+    # z = (k/q)·w + e with e independent of w, which has the sign
+    rest = p - k**2 * _head("reciprocal")(q)
+    return sum(
+        (
+            sympy.binomial(m, i) * k**i * _odd_moment(n + i, i, q) * moment(m - i, sympy.Integer(0), rest)
+            for i in range(m + 1)
+        ),
+        sympy.Integer(0),
+    )
+
+
+def _powers(m: int, n: int, k, p, q):
+    """E z**m w**n for means zero."""
+    zero, one = sympy.Integer(0), sympy.Integer(1)
+    return _power_times(Atom(one, "1", m), Atom(one, "1", n), k, p, zero, q, zero)
+
+
+def _waves(a: Atom, b: Atom, k, p, q, mu, nu) -> sympy.Expr | None:
+    """Powers times exponentials of quadratics times cosines: cos(u) cos(v) = (cos(u + v) + cos(u - v))/2."""
+    left, right = as_wave(a), as_wave(b)
+    if left is None or right is None:
+        return None
+    scale = left.coefficient / a.coefficient * right.coefficient / b.coefficient
+    if left.slope == 0 or right.slope == 0:
+        return scale * _turned(left, right, right.slope, left.offset + right.offset, k, p, q, mu, nu)
+    if mu == nu == left.linear == right.linear == left.power == right.power == 0:
+        phases = [(sympy.cos(atom.offset), -sympy.sin(atom.offset)) for atom in (left, right)]
+        squares = left.square, right.square
+        return scale * sum(
+            u * v * _head("gabor_dual")(k, p, q, *squares, left.slope, right.slope, odd) if u * v != 0 else 0
+            for odd, (u, v) in enumerate(zip(*phases, strict=True))
+        )
+    added = _turned(left, right, right.slope, left.offset + right.offset, k, p, q, mu, nu)
+    return scale / 2 * (added + _turned(left, right, -right.slope, left.offset - right.offset, k, p, q, mu, nu))
+
+
+def _turned(a: Atom, b: Atom, slope, phase, k, p, q, mu, nu):
+    """E of both waves with cos(a.slope·z + slope·w + phase) for their cosines."""
+    total = sympy.Integer(0)
+    waves = a.slope != 0 or slope != 0
+    even = mu == 0 and nu == 0 and a.linear == 0 and b.linear == 0
+    for odd, factor in ((0, sympy.cos(phase)), (1, -sympy.sin(phase))):
+        vanishes = (odd and not waves) or (even and (a.power + b.power + odd) % 2)
+        if factor != 0 and not vanishes:
+            total += factor * _head("wave_dual")(
+                k, p, q, mu, nu, a.power, b.power, a.square, b.square, a.linear, b.linear, a.slope, slope, odd
+            )
+    return total
+
+
+def _wave_in(atom: Atom, q, nu):
+    """E of a wave, without its coefficient."""
+    even, total = nu == 0 and atom.linear == 0, sympy.Integer(0)
+    for odd, factor in ((0, sympy.cos(atom.offset)), (1, -sympy.sin(atom.offset))):
+        vanishes = (odd and atom.slope == 0) or (even and (atom.power + odd) % 2)
+        if factor != 0 and not vanishes:
+            total += factor * _head("wave_mean")(q, nu, atom.power, atom.square, atom.linear, atom.slope, odd)
+    return total
 
 
 def _with_means(a: Atom, b: Atom, k, p, q, mu, nu):

@@ -13,6 +13,10 @@ MOST_PLACES = 8
 """Places beyond this number are left out, the farthest from zero first."""
 
 
+SINGULAR = 1e-10
+"""The distance down to which nodes crowd about a place where a function, or its derivative, is unbounded."""
+
+
 @dataclass(frozen=True)
 class Landmarks:
     """Outside the surroundings of its landmarks, a function of large variance looks like powers of its argument."""
@@ -38,6 +42,8 @@ def landmarks(side: Side) -> Landmarks:
         for place, scale in _of_argument(argument, side.variable):
             bends.setdefault(place)
             finest = min(finest, scale)
+    if facts.singular:  # what is left out beside the place counts
+        return Landmarks(tuple(dict.fromkeys([*kinks, *bends]))[:MOST_PLACES], SINGULAR)
     found = list(dict.fromkeys([*kinks, *bends]))
     if len(found) > MOST_PLACES:
         found = sorted(found, key=lambda x: (x not in kinks, abs(float(x)) if x.is_number else 0.0))[:MOST_PLACES]

@@ -78,7 +78,7 @@ def hermite(request: Request) -> Plan | None:
         return _plan(request, "Hermite expansion", accuracy, ("conditional",), "quick_hermite") if smooth else None
     *names, definitions, marks = _cuts(request)
     centred = _centred(request, marks)
-    if not (smooth or (centred and all(f.located for f in facts))):
+    if not (smooth or (centred and all(f.located and not f.singular for f in facts))):
         return None
     finest = min(m.finest for m in marks)
     arguments = [_split_code(names, marks, centred)]

@@ -16,8 +16,13 @@ def half_moment(n):
     return 2 ** (n / 2 - 1) * math.gamma((n + 1) / 2) / math.sqrt(math.pi)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def rectified_dual(k, p, q, m, n):
+    """E relu(z)**m relu(w)**n for integers m, n; see `rectified`."""
+    return rectified(k, p, q, int(m), int(n))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def rectified(k, p, q, m, n):
     """E relu(z)**m relu(w)**n; z and w have means zero, variances p, q and covariance k.
 
     By Stein's lemma from lower orders, in units of the deviations: a polynomial in the correlation, the root of 1 - c²
@@ -44,7 +49,8 @@ def rectified_dual(k, p, q, m, n):
                 known[i, j] = edge(j) + c * (j * dual(0, j - 1) if j else edge(0))
         return known[i, j]
 
-    return _power(roots[0], m) * _power(roots[1], n) * dual(m, n)
+    value = _power(roots[0], m) * _power(roots[1], n) * dual(m, n)
+    return jnp.where((side == 0) & (k < 0), 0, value)
 
 
 def _power(x, n):
@@ -57,13 +63,13 @@ def rectified_edge(k, p, q, n):
     return scale * _power(q * inverse_deviation(q) * leg(k, p, q), n) + jnp.zeros_like(k)
 
 
-@partial(rectified_dual.defjvp, symbolic_zeros=True)
-def _rectified_dual_jvp(m, n, primals, tangents):
+@partial(rectified.defjvp, symbolic_zeros=True)
+def _rectified_jvp(m, n, primals, tangents):
     k, p, q = primals
     dk, dp, dq = tangents
-    value, terms = rectified_dual(k, p, q, m, n), []
+    value, terms = rectified(k, p, q, m, n), []
     if m and n:
-        by_k = lambda: m * n * rectified_dual(k, p, q, m - 1, n - 1)  # noqa: E731
+        by_k = lambda: m * n * rectified(k, p, q, m - 1, n - 1)  # noqa: E731
     elif m or n:
         # E delta(z) n·relu(w)**(n - 1)
         by_k = lambda: n * rectified_edge(k, p, q, n - 1) if n else m * rectified_edge(k, q, p, m - 1)  # noqa: E731
@@ -76,7 +82,7 @@ def _rectified_dual_jvp(m, n, primals, tangents):
             continue
         if order >= 2:
             pair = (order - 2, rest)
-            slope = 0.5 * order * (order - 1) * rectified_dual(k, variance, other, *pair)
+            slope = 0.5 * order * (order - 1) * rectified(k, variance, other, *pair)
         elif order == 1:
             slope = 0.5 * rectified_edge(k, variance, other, rest)
         else:

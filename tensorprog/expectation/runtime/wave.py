@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from .shapes import correlation
+from .trigonometric import cos_dual, sin_dual
 
 
 @jax.custom_jvp
@@ -21,36 +22,45 @@ def _determinant_jvp(primals, tangents):
     return determinant(k, p, q), p * dq + q * dp - 2 * k * dk
 
 
-def wave_dual(k, p, q, mu, nu, powers, squares=(0, 0), slopes=(0, 0), waves=(0, 0), phase=0):
-    """E z**m w**n exp(-a·z² - b·w² + s·z + t·w) cos(x·z + y·w + phase), with (m, n) = powers, (a, b) = squares,
-    (s, t) = slopes and (x, y) = waves; z and w have means mu, nu (0 for none), variances p, q, covariance k; a, b >= 0.
-
-    The quadratic makes z and w Gaussian with smaller covariances; s, t and i·x, i·y move their means.
-    """
-    a, b = squares
+def damped(k, p, q, a, b):
+    """Covariance and variances under exp(-a·z² - b·w²), and what its mean is 1/sqrt of."""
+    if _is_zero(a) and _is_zero(b):
+        return k, p, q, 1.0
     spread = determinant(k, p, q)
-    grown = 1.0
-    p_left, q_left, k_left = p, q, k
-    if not (_is_zero(a) and _is_zero(b)):
-        grown = 1 + 2 * a * p + 2 * b * q + 4 * a * b * spread
-        p_left, q_left, k_left = (p + 2 * b * spread) / grown, (q + 2 * a * spread) / grown, k / grown
-    s, t = slopes
+    grown = 1 + 2 * a * p + 2 * b * q + 4 * a * b * spread
+    return k / grown, (p + 2 * b * spread) / grown, (q + 2 * a * spread) / grown, grown
+
+
+def gabor_dual(k, p, q, a, b, x, y, odd):
+    """E exp(-a·z² - b·w²) cos(x·z) cos(y·w), or with sin for cos if `odd`; means zero, all digits at any variance."""
+    k, p, q, grown = damped(k, p, q, a, b)
+    value = (sin_dual if odd else cos_dual)(x * y * k, x * x * p, y * y * q)
+    return value if isinstance(grown, float) else value / jnp.sqrt(grown)
+
+
+def wave_dual(k, p, q, mu, nu, m, n, a, b, s, t, x, y, odd):
+    """E z**m w**n exp(-a·z² - b·w² + s·z + t·w) cos(x·z + y·w), or with sin for cos if `odd`, for a, b >= 0.
+
+    z and w have means mu, nu (0 for none), variances p, q and covariance k. The quadratic makes z and w Gaussian with
+    smaller covariances; s, t and i·x, i·y move their means.
+    """
+    m, n = int(m), int(n)
+    k_left, p_left, q_left, grown = damped(k, p, q, a, b)
     # about the means
     exponent = _sum((s, mu), (t, nu), (-a * mu, mu), (-b * nu, nu))
     s, t = s - 2 * a * mu, t - 2 * b * nu
-    x, y = waves
     moved = _sum((s, p_left), (t, k_left)), _sum((s, k_left), (t, q_left))
     turned = _sum((x, p_left), (y, k_left)), _sum((x, k_left), (y, q_left))
     exponent = exponent + 0.5 * _sum((s, moved[0]), (t, moved[1])) - 0.5 * _sum((x, turned[0]), (y, turned[1]))
     centre = mu + moved[0], nu + moved[1]
-    angle = phase + _sum((x, centre[0]), (y, centre[1]))
-    real, imaginary = _moment(*powers, centre, turned, p_left, q_left, k_left)
+    angle = _sum((x, centre[0]), (y, centre[1]))
+    real, imaginary = wave_moment(m, n, centre, turned, p_left, q_left, k_left)
+    if odd:  # sin(u) = cos(u - pi/2)
+        real, imaginary = imaginary, 0 - real
     if _is_zero(angle):
         value = real
-    elif _is_zero(imaginary):
-        value = real * jnp.cos(angle)
     else:
-        value = real * jnp.cos(angle) - imaginary * jnp.sin(angle)
+        value = _sum((real, jnp.cos(angle)), (-imaginary if not _is_zero(imaginary) else 0, jnp.sin(angle)))
     if not _is_zero(exponent):
         value = value * jnp.exp(exponent)
     value = value if isinstance(grown, float) else value / jnp.sqrt(grown)
@@ -67,7 +77,7 @@ def _sum(*pairs):
     return functools.reduce(lambda a, b: a + b, terms) if terms else 0
 
 
-def _moment(m, n, centre, turned, p, q, k):
+def wave_moment(m, n, centre, turned, p, q, k):
     """Real and imaginary part of E z**m w**n for variances p, q, covariance k and means centre + i·turned."""
     known: dict = {}
 
@@ -99,7 +109,7 @@ def _moment(m, n, centre, turned, p, q, k):
     return moment(m, n)
 
 
-def wave_mean(p, mu, power, square=0, slope=0, wave=0, phase=0):
-    """E z**m exp(-a·z² + s·z) cos(x·z + phase) of one Gaussian."""
+def wave_mean(p, mu, m, a, s, x, odd):
+    """E z**m exp(-a·z² + s·z) cos(x·z), or with sin for cos if `odd`, of one Gaussian."""
     zero = jnp.zeros_like(p)
-    return wave_dual(zero, p, zero, mu, 0, (power, 0), (square, 0), (slope, 0), (wave, 0), phase)
+    return wave_dual(zero, p, zero, mu, 0, m, 0, a, 0, s, 0, x, 0, odd)

@@ -418,6 +418,9 @@ class _Printer(StrPrinter):
     def _print_Pi(self, e):
         return "π"
 
+    def _print_Exp1(self, e):
+        return "e"
+
     def _print_Float(self, e):
         value = float(e)
         return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
