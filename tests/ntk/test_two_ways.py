@@ -213,7 +213,6 @@ def test_laws_in_the_backward_pass(case, plain):
     assert relative(by_backward(with_laws(**changes), {"x": X}), expected) < 1e-9
 
 
-@pytest.mark.xfail(strict=True, reason="the backward pass asks for v.T @ x / sqrt(n), also where v has the 1/sqrt(n)")
 def test_the_backward_pass_of_a_scaled_readout(plain):
     program = with_laws(**SAME["v with the width in its multiplier"][1])
     assert relative(by_backward(program, {"x": X}), sum(plain.values())) < 1e-9

@@ -23,19 +23,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import sympy
+
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_program
 from tensorprog.program import ir
 from tensorprog.program.affine import Affine, Range, map_bound
-from tensorprog.program.build import build
+from tensorprog.program.build import build, build_tree
 from tensorprog.program.desugar import bound_expression, type_name
-from tensorprog.program.passes.arithmetic import ZERO, add
+from tensorprog.program.laws import growth
+from tensorprog.program.passes.arithmetic import ZERO, add, divide, multiply
 from tensorprog.program.passes.conditions import Condition, Facts, as_syntax
 from tensorprog.program.passes.reads import Read, Reads, scope_of
 from tensorprog.program.passes.solving import Place, Solver, Term, is_case, joined
 from tensorprog.program.scope import Binding, Scope
-from tensorprog.program.substitution import children, subexpressions
+from tensorprog.program.substitution import children, rename, subexpressions
 from tensorprog.program.types import Process, Vector
 from tensorprog.program.typing import is_zero
 
@@ -49,10 +52,62 @@ def backward(program: ir.Program) -> ir.Program:
     Raises ProgramError where no output is a readout, and for what has no derivative as a program.
     """
     try:
-        text = print_program(_Backward(program).run())
+        text = print_program(_Backward(_with_plain_readouts(program)).run())
     except ProgramError as error:
         raise error.located(program.source, program.filename) from None
     return build(text, filename=f"backward pass of {program.filename}")
+
+
+def _with_plain_readouts(program: ir.Program) -> ir.Program:
+    """The program with `v ~ N(0, s)` in v.T @ x / sqrt(n) for every `v ~ N(0, s) / sqrt(n)` in v.T @ x.
+
+    It is the same network with the same parameters; the backward pass starts at v, a vector of size O(1).
+    """
+    tree = program.text
+    outputs = {f.name for f in program.outputs if isinstance(f.type, Process)}
+    read = {
+        e.left.operand.name
+        for f in program.outputs
+        for c in f.clauses
+        for e in subexpressions(c.value)
+        if isinstance(e, syntax.Binary) and isinstance(e.left, syntax.Transpose)
+    }
+    roots: dict[str, syntax.Expr] = {}
+    for name in read:
+        v = program.families[name]
+        if v.law is not None and isinstance(v.type, Vector):
+            if growth(v.law.multiplier, dict(program.widths)).exponent == -sympy.Rational(1, 2):
+                roots[name] = syntax.Call("sqrt", (syntax.Name(v.type.width),))
+    if not roots:
+        return program
+
+    def readout(e):
+        if isinstance(e, syntax.Binary) and isinstance(e.left, syntax.Transpose) and e.left.operand.name in roots:
+            return divide(e, roots[e.left.operand.name])
+        return None
+
+    statements: list[syntax.Statement] = []
+    for s in tree.statements:
+        if isinstance(s, syntax.Random) and any(v.name in roots for v in s.variables):
+            for v in s.variables:
+                law = s.law
+                if v.name in roots and law.multiplier is not None:
+                    moved = divide if law.divides else multiply
+                    law = replace(law, multiplier=moved(law.multiplier, roots[v.name]))
+                statements.append(replace(s, variables=(v,), law=law))
+        else:
+            statements.append(_in_outputs(s, outputs, readout))
+    return build_tree(replace(tree, statements=tuple(statements)), {}, program.source, program.filename)
+
+
+def _in_outputs(s: syntax.Statement, outputs: set[str], change) -> syntax.Statement:
+    """A statement with expressions replaced in what it assigns to outputs."""
+    match s:
+        case syntax.For(_, body):
+            return replace(s, body=tuple(_in_outputs(x, outputs, change) for x in body))
+        case syntax.Assignment(name, _, value) if name in outputs:
+            return replace(s, value=rename(value, change))
+    return s
 
 
 class _Backward:
