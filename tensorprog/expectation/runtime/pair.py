@@ -8,7 +8,16 @@ from jax.custom_derivatives import SymbolicZero
 
 from .mean import gaussian_mean
 from .shapes import correlation, reciprocal, same_rank
-from .slopes import both_sides, density, derivative, jump, scalar_derivative, times_distance
+from .slopes import (
+    LARGE_VARIANCE,
+    both_sides,
+    density,
+    derivative,
+    jump,
+    scalar_derivative,
+    slope_by_variance,
+    times_distance,
+)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
@@ -19,10 +28,10 @@ def gaussian_pair(rule, order, f, g, k, p, q, mu, nu, f_scalars, g_scalars):
     do at some time, for each the function of its scalars that gives the places, and a rule for means.
 
     Derivatives, to all orders: Price's theorem, d/dk = E f'(z) g'(w), and d/dp = (1/2) E f''(z) g(w), or, where f'
-    jumps, (E (z - mu) f'(z) g(w) - k E f'(z) g'(w))/(2p) by Stein's lemma, taken as 0 at p = 0. The derivative of what
-    jumps has a delta at each jump: E delta(z - a) g(w) is a density times a conditional mean. At correlation +-1 two
-    deltas meet or miss, and count as 0: second derivatives d²/dx dx' of a kernel at x = x', in which they cancel, are
-    right. NaN where places are not known.
+    jumps or p is large, (E (z - mu) f'(z) g(w) - k E f'(z) g'(w))/(2p) by Stein's lemma, taken as 0 at p = 0. The
+    derivative of what jumps has a delta at each jump: E delta(z - a) g(w) is a density times a conditional mean. At
+    correlation +-1 two deltas meet or miss, and count as 0: second derivatives d²/dx dx' of a kernel at x = x', in
+    which they cancel, are right. NaN where places are not known.
     """
     return rule(f, g, k, p, q, mu, nu, f_scalars, g_scalars)
 
@@ -37,18 +46,16 @@ def _gaussian_pair_jvp(rule, order, f, g, primals, tangents):
     value = pair.mean(f, g)
     terms = []
     slopes = pair.mean(f, g, (1, 1)) if any(map(moves, (dk, dp, dq))) else None
-    if moves(dk):
-        terms.append(slopes * dk)
-    if moves(dp):
-        if order[0] >= 1:
-            terms.append(0.5 * pair.mean(derivative(f), g, (1, 0), lost=(1, 0)) * dp)
-        else:
-            terms.append((pair.mean(f, g, (1, 0), away=True) - k * slopes) * (0.5 * reciprocal(p)) * dp)
-    if moves(dq):
-        if order[1] >= 1:
-            terms.append(0.5 * pair.mean(f, derivative(g), (0, 1), lost=(0, 1)) * dq)
-        else:
-            terms.append((pair.mean(f, g, (0, 1), away=True) - k * slopes) * (0.5 * reciprocal(q)) * dq)
+    turned = [dk] if moves(dk) else []
+    for side, variance, moved in ((0, p, dp), (1, q, dq)):
+        if moves(moved):
+            own, share = pair.by_variance((f, g), side, variance)
+            terms.append(own * moved)
+            turned.append(-k * share * moved)
+    if turned:
+        # the change of the correlation, put together before it meets a slope: at large variance a function that
+        # saturates hardly sees the rest
+        terms.append(slopes * sum(turned))
     if moves(dmu):
         terms.append(pair.mean(f, g, (1, 0)) * dmu)
     if moves(dnu):
@@ -74,6 +81,19 @@ class _Slopes:
     def known(self, side, value):
         """The value, or NaN where a jump moves with a scalar."""
         return value if self.times[side] >= 0 else jnp.full_like(value, jnp.nan)
+
+    def by_variance(self, functions, side, variance):
+        """(a, s) with d/dp = a - k·s·E f'(z) g'(w): (1/2) E f''(z) g(w) and 0, or by Stein's lemma."""
+        slopes = (1 - side, side)
+        if self.times[side] < 1:
+            share = 0.5 * reciprocal(variance)
+            return self.mean(*functions, slopes, away=True) * share, share
+        chosen, scalars, left = list(functions), list(self.scalars), list(self.times)
+        chosen[side] = slope_by_variance(functions[side])
+        scalars[side] = (*scalars[side], self.moments[3 + side], variance)
+        left[side] -= 2
+        own = gaussian_pair(self.rule, (*left, *self.marks), *chosen, *self.moments, *map(tuple, scalars))
+        return own, jnp.where(variance > LARGE_VARIANCE, 0.5 * reciprocal(variance), 0)
 
     def mean(self, f, g, slopes=(0, 0), lost=(0, 0), away=False):
         """E f(z) g(w), with f' for f and g' for g where `slopes` says 1; with (z - mu)·f' or (w - nu)·g' if `away`.

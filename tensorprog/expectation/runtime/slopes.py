@@ -29,6 +29,23 @@ def times_distance(f):
     return lambda x, *scalars: (x - scalars[-1]) * f(x, *scalars[:-1])
 
 
+LARGE_VARIANCE = 1.0
+"""From which on the derivative by a variance goes by Stein's lemma."""
+
+
+def slope_by_variance(f):
+    """f''/2, or (x - mean)·f'/(2·variance) at large variance; mean and variance are two more scalars, the last."""
+    slope = derivative(f)
+    second = derivative(slope)
+
+    def chosen(x, *scalars):
+        *own, mean, variance = scalars
+        by_stein = (x - mean) * slope(x, *own) * (0.5 * reciprocal(variance))
+        return jnp.where(variance > LARGE_VARIANCE, by_stein, 0.5 * second(x, *own))
+
+    return chosen
+
+
 def both_sides(f, place, scalars, dtype):
     """f just below and just above a place."""
     place = jnp.asarray(place, dtype)
