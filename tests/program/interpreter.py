@@ -191,17 +191,20 @@ class Interpreter:
             case syntax.DerivativeCall(name, argument, arguments, keywords):
                 f = self.scope.derivative(name, argument, e.span)
                 return _apply(f, [at(a) for a in arguments], {k: at(v) for k, v in keywords}, self.reals)
-            case syntax.Reduction("softmax" | "batchnorm" as kind, (b,), body):
+            case syntax.Reduction("softmax" | "batchnorm" as kind, (b,), body, keywords):
                 low = spans[b.name] if b.low is None else self.span(b, env)
                 all_ = [self.value(body, {**env, b.name: i}, spans) for i in low]
                 own = at(body)
                 if kind == "softmax":
                     return jnp.exp(own) / sum(jnp.exp(x) for x in all_)
                 mean = sum(all_) / len(all_)
-                return (own - mean) / jnp.sqrt(sum((x - mean) ** 2 for x in all_) / len(all_))
+                eps = at(dict(keywords)["eps"]) if keywords else 0
+                return (own - mean) / jnp.sqrt(sum((x - mean) ** 2 for x in all_) / len(all_) + eps)
             case syntax.Reduction(kind, binders, body):
                 terms = [self.value(body, {**env, **i}, spans) for i in self.members(binders, env)]
                 total = sum(terms) if kind in ("sum", "mean") else None
+                if kind in ("max", "min"):
+                    total = getattr(jnp.stack(terms), kind)(0)
                 if kind == "prod":
                     total = 1.0
                     for t in terms:

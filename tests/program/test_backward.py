@@ -341,12 +341,40 @@ def test_outputs_that_are_numbers_have_no_backward_pass():
     assert str(caught.value).startswith("semicircle.netsor:")
 
 
-@pytest.mark.parametrize("e", ["batchnorm[t](g[t])", "softmax[t](g[t])", "prod[u = 1..T](g[u])", "max[u = 1..T](g[u])"])
-def test_reductions_without_a_derivative(e):
-    text = f"{HEADER}{LAYER}h[t = 1..T] := phi({e})\noutput y := v.T @ h[T] / sqrt(n)\n"
-    with pytest.raises(ProgramError, match=f"the derivative of {e.split('[')[0]}") as caught:
-        backward(build(text))
-    assert caught.value.line == 11
+REDUCTIONS = """program reductions(P = 3)
+input x[p = 1..P] : R(d)
+weight U, W : A(n, d) ~ N(0, 1) / sqrt(d)
+vector v : G(n) ~ N(0, 1)
+for p = 1..P:
+    h[p] := U @ x[p]
+    g[p] := W @ x[p]
+"""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "max[q = 1..P](h[q]) * g[p]",
+        "tanh(min[q = 1..P](relu(h[q]) * g[p]))",
+        "max[q = 1..P, r = p..P](h[q] + 2 * g[r])",
+        "max[a = 0..1](tanh(h[p+a] else 0))",
+        "prod[q = 1..P](relu(h[q])) + h[p]",
+        "prod[q = 1..p](h[q] * g[p])",
+        "softmax[p](h[p]) * h[p]",
+        "sum[q = 1..P](softmax[q](h[q] * g[p]) * h[q])",
+        "relu(batchnorm[p](h[p], eps = 1/10))",
+        "tanh(batchnorm[p](h[p])) * g[p]",
+    ],
+)
+def test_reductions_over_vectors(value):
+    check(f"{REDUCTIONS}for p = 1..P:\n    z[p] := {value}\noutput y[p = 1..P] := v.T @ z[p] / sqrt(n)\n")
+
+
+def test_reductions_without_a_derivative():
+    value = "prod[q = 1..P, r = 1..P](h[q] + g[r])"
+    with pytest.raises(ProgramError, match="the derivative of prod over several indices") as caught:
+        backward(build(f"{REDUCTIONS}z := {value}\noutput y := v.T @ z / sqrt(n)\n"))
+    assert caught.value.line == 8
 
 
 def test_a_readout_without_its_root():

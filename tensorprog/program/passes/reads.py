@@ -19,8 +19,20 @@ from tensorprog.functions import text
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
 from tensorprog.program.affine import Affine, Range
+from tensorprog.program.desugar import bound_expression
 from tensorprog.program.ir import Program
-from tensorprog.program.passes.arithmetic import ONE, ZERO, affine_expression, divide, is_number, multiply, negate
+from tensorprog.program.passes.arithmetic import (
+    ONE,
+    ZERO,
+    add,
+    affine_expression,
+    divide,
+    is_number,
+    multiply,
+    negate,
+    power,
+    subtract,
+)
 from tensorprog.program.passes.derivative import derivative, references
 from tensorprog.program.scope import Scope, size_symbol
 from tensorprog.program.substitution import rename
@@ -214,11 +226,102 @@ class Reads:
                 self._reference(e, here, here.seed)
 
     def _nonlinear(self, e: syntax.Expr, here: _Here) -> None:
-        for r in references(e):
-            if self._vector(r) is None:
+        """What a coordinatewise expression reads, in reductions over vectors too."""
+        reductions: dict[syntax.Expr, syntax.Name] = {}
+
+        def hide(x):
+            if isinstance(x, syntax.Reduction) and not self._scalar(x):
+                return reductions.setdefault(x, syntax.Name(f"?{len(reductions)}", span=x.span))
+            return None
+
+        hidden = rename(e, hide)
+        shown = {name: r for r, name in reductions.items()}
+
+        def show(x):
+            return rename(
+                x, lambda s: self._written_out(shown[s]) if isinstance(s, syntax.Name) and s in shown else None
+            )
+
+        for r in references(hidden):
+            if r not in shown and self._vector(r) is None:
                 continue
-            for conditions, part in _cases(derivative(e, r)):
-                self._reference(r, here.when(*conditions), multiply(here.seed, part))
+            for conditions, part in _cases(derivative(hidden, r)):
+                there = here.when(*conditions)
+                value = multiply(here.seed, show(part))
+                if r in shown:
+                    self._reduction(shown[r], replace(there, seed=value))
+                else:
+                    self._reference(r, there, value)
+
+    def _reduction(self, e: syntax.Reduction, here: _Here) -> None:
+        """What a reduction over vectors reads. `here.seed` is the derivative of what is assigned by the reduction."""
+        if len(e.binders) > 1 and e.function not in ("max", "min"):
+            raise ProgramError(f"the derivative of {e.function} over several indices is not supported", e.span)
+        binders, body = self._copy(e)
+        ranges = tuple(self._range(b) for b in binders)
+        inside = replace(here, unknowns=(*here.unknowns, *ranges), boxed=False)
+        if e.function == "prod":
+            # The product of those before it and of those behind it: what is divided by may be 0.
+            at = syntax.Name(binders[0].name)
+            parts = self._copy(e, high=subtract(at, ONE)), self._copy(e, low=add(at, ONE))
+            around = multiply(*(syntax.Reduction("prod", b, x, (), span=e.span) for b, x in parts))
+            self._nonlinear(body, replace(inside, seed=multiply(here.seed, around)))
+        elif e.function in ("max", "min"):
+            others, other = self._copy(e)
+            extreme = syntax.Reduction(e.function, others, other, (), span=e.span)
+            gap = subtract(extreme, body) if e.function == "max" else subtract(body, extreme)
+            # 1 for the member that it is, 0 for all others: no two are equal, or one would do as well.
+            chosen = subtract(ONE, syntax.Call("sign", (gap,)))
+            self._nonlinear(body, replace(inside, seed=multiply(here.seed, chosen)))
+        elif e.function == "softmax":
+            # d a[k] / d e[j] = a[k] ([k = j] - a[j])
+            own, there = self._map(e, e.body), self._map(e, body)
+            self._nonlinear(e.body, replace(here, seed=multiply(here.seed, own)))
+            self._nonlinear(body, replace(inside.negated(), seed=multiply(multiply(here.seed, own), there)))
+        elif e.function == "batchnorm":
+            # d u[k] / d e[j] = ([k = j] - (1 + u[k] u[j]) / B) / s
+            seed = divide(here.seed, self._spread(e))
+            self._nonlinear(e.body, replace(here, seed=seed))
+            count = _count(replace(e, binders=binders), ranges)
+            both = add(ONE, multiply(self._map(e, e.body), self._map(e, body)))
+            self._nonlinear(body, replace(inside.negated().over(count), seed=multiply(seed, both)))
+        else:
+            raise ProgramError(
+                f"the derivative of {e.function} over vectors is not supported in a backward pass", e.span
+            )
+
+    def _written_out(self, e: syntax.Reduction) -> syntax.Expr:
+        """A reduction without indices that are bound outside, which a backward pass may put other indices for."""
+        return self._map(e, e.body) if e.function in ("softmax", "batchnorm") else e
+
+    def _map(self, e: syntax.Reduction, body: syntax.Expr) -> syntax.Expr:
+        """softmax or batchnorm at the member that has this body: exp(e) / Σ exp(e), (e - m) / s."""
+        if e.function == "softmax":
+            return divide(syntax.Call("exp", (body,)), self._total("sum", e, "exp"))
+        return divide(subtract(body, self._total("mean", e)), self._spread(e))
+
+    def _spread(self, e: syntax.Reduction) -> syntax.Expr:
+        """The s of a batchnorm."""
+        variance = subtract(self._total("mean", e, "square"), power(self._total("mean", e), syntax.Number("2")))
+        return syntax.Call("sqrt", (add(variance, dict(e.keywords).get("eps", ZERO)),))
+
+    def _copy(self, e: syntax.Reduction, low: syntax.Expr | None = None, high: syntax.Expr | None = None):
+        """The indices and the body of a reduction under other names, the ranges written out, or with other ends."""
+        binders, mapping = [], {}
+        for b in e.binders:
+            r = self._range(b)
+            ends = (rename(bound_expression(x, e), lambda s: mapping.get(s)) for x in (r.low, r.high))
+            low, high = (new if new is not None else old for new, old in zip((low, high), ends, strict=True))
+            bound = self._bind(syntax.Binder(self.names[b.name], low, high, span=b.span), {})
+            mapping[syntax.Name(b.name)] = syntax.Name(bound.name)
+            binders.append(bound)
+            low = high = None
+        return tuple(binders), rename(e.body, lambda s: mapping.get(s) if isinstance(s, syntax.Name) else None)
+
+    def _total(self, function: str, e: syntax.Reduction, of: str | None = None) -> syntax.Expr:
+        """The sum or the mean over the index of a reduction, of its body or of a function of it."""
+        binders, body = self._copy(e)
+        return syntax.Reduction(function, binders, syntax.Call(of, (body,)) if of else body, (), span=e.span)
 
     def _readout(self, e: syntax.Expr, here: _Here) -> None:
         match e:
