@@ -13,6 +13,7 @@ from tensorprog.expectation.closed import closed_mean
 from tensorprog.expectation.emit import function_source, kinks_source, scalar_tuple
 from tensorprog.expectation.landmarks import landmarks
 from tensorprog.expectation.plan import MeanPlan, Plan, Request, Side
+from tensorprog.expectation.rules.many_kinks import accuracy_of, has_many, listed
 
 for _module in sorted(module.name for module in pkgutil.iter_modules(_rules.__path__)):
     importlib.import_module(f"{_rules.__name__}.{_module}")
@@ -60,6 +61,8 @@ def plan_mean(f: sympy.Expr, z: sympy.Symbol, *, mean: bool = False, prefix: str
     closed = closed_mean(side)
     if closed is not None:
         return closed
+    if has_many(side):
+        return _between_kinks(side, prefix)
     facts, marks = functions.facts(side.expr, z), landmarks(side)
     definitions = (function_source(prefix, side), kinks_source(f"{prefix}_places", side, marks.places))
     rule = f"split_mean({prefix}_places{'' if marks.finest == 1 else f', {marks.finest:.3g}'})"
@@ -72,3 +75,15 @@ def plan_mean(f: sympy.Expr, z: sympy.Symbol, *, mean: bool = False, prefix: str
         return f"gaussian_mean({rule}, {order}, {prefix}, {p}, {mu or '0.0'}, {scalar_tuple(side, scalars)})"
 
     return MeanPlan("split quadrature", ANY_VARIANCE, definitions, ("mean", "split"), call)
+
+
+def _between_kinks(side: Side, prefix: str) -> MeanPlan:
+    places, reach = listed(side)
+    definitions = (function_source(prefix, side), f"{prefix}_places = {places}\n")
+    continuity = functions.facts(side.expr, side.variable).continuity
+
+    def call(p, mu, scalars):
+        rule = f"many_mean({prefix}_places, {reach})"
+        return f"gaussian_mean({rule}, {continuity}, {prefix}, {p}, {mu or '0.0'}, {scalar_tuple(side, scalars)})"
+
+    return MeanPlan("quadrature between kinks", accuracy_of(side), definitions, ("mean", "many"), call)

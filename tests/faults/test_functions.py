@@ -155,3 +155,44 @@ def test_derivative_observations(one, function, slope):
     np.testing.assert_allclose(mixed(program, x, x)[0], right, rtol=1e-7, atol=1e-9)
     found, differences = mixed(program, x, y)
     np.testing.assert_allclose(found, differences, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("function", "right"),
+    [
+        ("abs(x)**0.75", [0.86003998732452, 1.82758497276396]),
+        ("log(abs(x))", [(np.euler_gamma + np.log(2)) ** 2 / 4 + np.pi**2 / 8]),
+        ("x * log(abs(x))", [0.366793144452853, 1.73358628891387]),
+        ("relu(x)**0.75", [0.43001999366226, 0.91379248638198]),
+    ],
+)
+def test_singular_points_that_have_integrals(one, function, right):
+    get = ("nngp", "ntk")[: len(right)]
+    np.testing.assert_allclose(kernels(one(function), get=get), right, rtol=2e-7)
+
+
+@pytest.mark.parametrize(
+    ("function", "right"),
+    [
+        ("abs(sin(x))", [(1 - np.exp(-2)) / 2, 1.0]),
+        ("relu(sin(3 * x))", [(1 - np.exp(-18)) / 4, 2.5 + 2 * np.exp(-18)]),
+        ("x * sign(sin(x))", [1.0]),
+    ],
+)
+def test_kinks_without_end(one, function, right):
+    get = ("nngp", "ntk")[: len(right)]
+    np.testing.assert_allclose(kernels(one(function), get=get), right, rtol=1e-8)
+
+
+def test_kinks_without_end_off_the_diagonal(one):
+    x = np.array([[1.0, 0.3], [-0.2, 1.4], [3.0, 2.0]])
+    k = x @ x.T / 2
+    p, q = np.diag(k)[:, None, None, None], np.diag(k)[:, None, None]
+    # |sin x| = sum of a_i cos(2·i·x)
+    i, j = np.arange(300)[:, None], np.arange(300)
+    a = np.where(i == 0, 2, -4) / np.pi / np.where(i == 0, 1, 4 * i**2 - 1)
+    k4 = k[:, :, None, None]
+    duals = sum(np.exp(-2 * (i**2 * p + 2 * s * i * j * k4 + j**2 * q)) for s in (1, -1)) / 2
+    right = np.sum(a * a[:, 0] * duals, axis=(2, 3))
+    found = np.asarray(one("abs(sin(x))").kernel()(x, None, "nngp"))
+    np.testing.assert_allclose(found, right, rtol=1e-7)

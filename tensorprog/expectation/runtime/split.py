@@ -106,8 +106,9 @@ def integrate_graded(integrand, places, mean, root, depth, nodes, shape, dtype):
     half = jnp.ceil((depth + GRADED_MARGIN[double]) / step).astype(int)
     known = all(isinstance(n, int) for n in shape)
     batch = max(1, min(128, GRADED_BATCH // max(int(np.prod(shape)), 1))) if known else 1
-    padding = np.zeros(batch)
-    tables = [jnp.asarray(np.concatenate([v, padding]), dtype) for v in tables]
+    # what is read beyond the tables counts nothing, and stands in the middle, far from where a function may be infinite
+    ends = (0.5, 0.5, 0.0, 0.0, 0.0)
+    tables = [jnp.asarray(np.append(v, np.full(batch, end)), dtype) for v, end in zip(tables, ends, strict=True)]
     middle = (tables[0].size - batch) // 2
     chunks = lax.div(2 * half + batch, jnp.asarray(batch, half.dtype))
 
@@ -121,7 +122,7 @@ def integrate_graded(integrand, places, mean, root, depth, nodes, shape, dtype):
         weight = jnp.where(i <= half, weight, 0)
         one, other, weight = (v.reshape(batch, *[1] * len(shape)) for v in (one, other, weight))
         left, right, low, high = edges[piece], edges[piece + 1], natural[piece], natural[piece + 1]
-        x = left + (right - left) * one
+        x = jnp.where(one < other, left + (right - left) * one, right - (right - left) * other)
         z = jnp.where(one < other, low + (high - low) * one, high - (high - low) * other)
         term = integrand(z, x) * (jnp.exp(-0.5 * x * x) * (right - left) * weight)
         # an empty piece adds nothing, whatever the integrand is there
