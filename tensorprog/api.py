@@ -15,14 +15,13 @@ from tensorprog.program import ir
 from tensorprog.program.build import build
 from tensorprog.program.parameters import Setting
 from tensorprog.program.sizes import missing
+from tensorprog.settings import KERNELS, kernel_names, shown, whole
 
 if TYPE_CHECKING:
     from tensorprog.finite.network import Network
 
 Array = Any
 """A NumPy or JAX array, or a tracer."""
-
-KERNELS = ("nngp", "ntk")
 
 
 def load(path_or_name: str | os.PathLike[str], **parameters: Setting) -> Program:
@@ -117,8 +116,8 @@ class Program:
 
         Raises ProgramError where that limit does not exist, ValueError for another `get`.
         """
-        if get not in KERNELS:
-            raise ValueError(f"get is 'nngp' or 'ntk', not {get!r}")
+        if not isinstance(get, str) or get not in KERNELS:
+            raise ValueError(f"get is 'nngp' or 'ntk', not {shown(get)}")
         if get == "ntk":
             self._check_ntk()
         return Derivation(self.recursion, get)
@@ -157,6 +156,8 @@ class Program:
         if self.recursion.output is None:
             raise self._error("the outputs are C's: they have limits, and no kernel", "limits() gives them")
         sampling = _sampling(tol, points, replicates, seed)
+        if progress is not None and not callable(progress):
+            raise ValueError(f"progress is a function of (done, total), not {shown(progress)}")
         options = {"tile": _tile(tile), "dtype": _dtype(dtype), "progress": progress, "backend": _backend(backend)}
         return Kernel(self, **options, **sampling)
 
@@ -386,7 +387,7 @@ class Kernel:
             options: dict[str, Any] = {"params": params, "wrt": wrt, "rates": rates}
             options |= {"return_stderr": return_stderr, "return_error": return_error, "tol": tol}
             return ragged.evaluate(lambda a, b: self(a, b, get, **options), inputs, x1, x2)
-        self._program._check_values(params or {})
+        self._program._check_values(params if isinstance(params, Mapping) else {})
         first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
         self._check_batches(first, second, "ntk" in get)
         arrays = first.arrays, None if second is None else second.arrays
@@ -450,12 +451,14 @@ class Kernel:
 
         names: tuple[str, ...] = (get,) if isinstance(get, str) else tuple(_get(get))
         _get(names)
+        if not isinstance(path, str | os.PathLike):
+            raise ValueError(f"path is the name of a file, not {shown(path)}")
         suffix = os.path.splitext(path)[1].lower()
         if suffix not in (".npy", ".npz") or (suffix == ".npy" and len(names) > 1):
             raise ValueError(f"path ends in .npz, or in .npy for one kernel, not {str(path)!r} for {', '.join(names)}")
         if "ntk" in names:
             self._program._check_ntk()
-        self._program._check_values(params or {})
+        self._program._check_values(params if isinstance(params, Mapping) else {})
         first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
         self._check_batches(first, second, "ntk" in names)
         arrays = first.arrays, None if second is None else second.arrays
@@ -489,9 +492,7 @@ class _located:
 
 
 def _get(get: Any) -> Any:
-    names = (get,) if isinstance(get, str) else tuple(get) if isinstance(get, list | tuple) else ()
-    if not names or len(set(names)) < len(names) or any(g not in KERNELS for g in names):
-        raise ValueError(f"get is 'nngp', 'ntk' or a tuple of both, not {get!r}")
+    names = kernel_names(get)
     return get if isinstance(get, str) else names
 
 
@@ -502,15 +503,16 @@ def _sampling(tol: Any = None, points: Any = None, replicates: Any = None, seed:
     from tensorprog.sampling.runtime.lattice import LATTICE_SIZES
 
     if tol is not None and not (isinstance(tol, numbers.Real) and float(tol) > 0):
-        raise ValueError(f"tol is a positive standard error, as a part of the largest entry, not {tol!r}")
-    if points is not None and points not in LATTICE_SIZES:
-        raise ValueError(f"points is one of {', '.join(map(str, LATTICE_SIZES))}, not {points!r}")
-    if replicates is not None and (isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 2):
-        raise ValueError(f"replicates is a number of shifts, at least 2, not {replicates!r}")
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ValueError(f"seed is an integer, 0 or more, not {seed!r}")
+        raise ValueError(f"tol is a positive standard error, as a part of the largest entry, not {shown(tol)}")
+    if points is not None and whole(points) not in LATTICE_SIZES:
+        raise ValueError(f"points is one of {', '.join(map(str, LATTICE_SIZES))}, not {shown(points)}")
+    if replicates is not None and (whole(replicates) or 0) < 2:
+        raise ValueError(f"replicates is a number of shifts, at least 2, not {shown(replicates)}")
+    number = whole(seed)
+    if number is None or number < 0:
+        raise ValueError(f"seed is an integer, 0 or more, not {shown(seed)}")
     tol = None if tol is None else float(tol)
-    return {"tol": tol, "points": points, "replicates": replicates or 8, "seed": int(seed)}
+    return {"tol": tol, "points": whole(points), "replicates": whole(replicates) or 8, "seed": number}
 
 
 def _with_errors(get: Any, result: Any, errors: Sequence[Any] | None, word: str = "error"):
@@ -525,15 +527,16 @@ def _with_errors(get: Any, result: Any, errors: Sequence[Any] | None, word: str 
 def _tile(tile: Any) -> int | None:
     if tile is None:
         return None
-    if isinstance(tile, bool) or not hasattr(tile, "__index__") or tile.__index__() < 1:
-        raise ValueError(f"tile is a number of samples, at least 1, not {tile!r}")
-    return tile.__index__()
+    number = whole(tile)
+    if number is None or number < 1:
+        raise ValueError(f"tile is a number of samples, at least 1, not {shown(tile)}")
+    return number
 
 
 def _backend(backend: Any) -> str | None:
     """The backend by its name, checked; "plain" for None too where TENSORPROG_BACKEND says so."""
-    if backend not in (None, "plain", "fused"):
-        raise ValueError(f"backend is 'plain', 'fused' or None, not {backend!r}")
+    if not (backend is None or (isinstance(backend, str) and backend in ("plain", "fused"))):
+        raise ValueError(f"backend is 'plain', 'fused' or None, not {shown(backend)}")
     return "plain" if backend is None and os.environ.get("TENSORPROG_BACKEND") == "plain" else backend
 
 
@@ -544,10 +547,10 @@ def _dtype(dtype: Any):
 
     try:
         chosen = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         chosen = np.dtype(object)
     if chosen not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(f"dtype is float32 or float64, not {dtype!r}")
+        raise ValueError(f"dtype is float32 or float64, not {shown(dtype)}")
     if chosen == np.dtype(np.float64):
         import jax
 

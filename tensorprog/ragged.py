@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.settings import shown
+
 Sample = Mapping[str, Any]
 
 
@@ -66,11 +68,34 @@ def evaluate(call: Callable[[Any, Any], Any], inputs: Sequence[str], x1: Any, x2
 
 def _samples(x: Any, inputs: Sequence[str], which: str) -> list[Sample]:
     columns = dict(x) if isinstance(x, Mapping) else {inputs[0]: x}
+    for name in inputs:
+        if name not in columns:
+            raise ValueError(f"{which}: the data for '{name}' are missing")
+    columns = {name: _column(c, name, which) for name, c in columns.items()}
     counts = {name: len(c) for name, c in columns.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"'{name}' has {n}" for name, n in counts.items())
         raise ValueError(f"{which}: the inputs differ in the number of samples: {listed}")
     return [{name: c[n] for name, c in columns.items()} for n in range(next(iter(counts.values())))]
+
+
+def _column(values: Any, name: str, which: str) -> list[Any]:
+    """The samples of one input, each an array. Raises ValueError for what is no list of such."""
+    if not isinstance(values, list | tuple) and getattr(values, "ndim", 0) < 1:
+        raise ValueError(f"{which}: '{name}' is a list of samples, or an array of such, not {shown(values)}")
+    if len(values) == 0:
+        raise ValueError(f"{which}: '{name}' has no samples")
+    samples = []
+    for k, sample in enumerate(np.asarray(values) if isinstance(values, np.ndarray) else values):
+        if not hasattr(sample, "dtype"):
+            try:
+                sample = np.asarray(sample, dtype=np.float64)
+            except (TypeError, ValueError):
+                raise ValueError(f"{which}: sample {k} of '{name}' is not an array of numbers") from None
+        elif isinstance(sample, np.ndarray | np.generic) and sample.dtype.kind not in "biufV":
+            raise ValueError(f"{which}: sample {k} of '{name}' holds values of type {sample.dtype}, not numbers")
+        samples.append(sample)
+    return samples
 
 
 def _groups(samples: Sequence[Sample]) -> list[list[int]]:
@@ -85,7 +110,7 @@ def _batch(samples: Sequence[Sample], numbers: Sequence[int]) -> dict[str, Any]:
     import jax.numpy as jnp
 
     arrays = [samples[n] for n in numbers]
-    stack = np.stack if all(isinstance(a, np.ndarray | list) for s in arrays for a in s.values()) else jnp.stack
+    stack = np.stack if all(isinstance(a, np.ndarray) for s in arrays for a in s.values()) else jnp.stack
     return {name: stack([s[name] for s in arrays]) for name in arrays[0]}
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
 import sympy
 
 from tensorprog.errors import ProgramError, did_you_mean
 from tensorprog.program import ir
 from tensorprog.program.build import build
+
+KERNELS = ("nngp", "ntk")
+
+
+def given(values: Any) -> bool:
+    """Whether there is something to read: neither None nor an empty dict."""
+    return values is not None and not (isinstance(values, Mapping) and not values)
 
 
 def real_parameters(program: ir.Program, params: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -24,7 +30,7 @@ def real_parameters(program: ir.Program, params: Mapping[str, Any] | None) -> di
     if params is None:
         return None
     if not isinstance(params, Mapping):
-        raise ValueError(f'params is a dict of numbers by name, such as {{"var_w": 2.0}}, not {_shown(params)}')
+        raise ValueError(f'params is a dict of numbers by name, such as {{"var_w": 2.0}}, not {shown(params)}')
     kinds = {p.name: p.kind for p in program.parameters}
     reals = [name for name, kind in kinds.items() if kind == "real"]
     known: dict[str, float] = {}
@@ -53,7 +59,7 @@ def trained_parameters(program: ir.Program, wrt: str | Sequence[str] | None) -> 
     if isinstance(wrt, Mapping):
         raise ValueError("wrt names parameters, and has no values: rates={…} gives each its learning rate")
     if not isinstance(wrt, str | list | tuple | set | frozenset):
-        raise ValueError(f"wrt is the name of a weight or vector, or a tuple of such, not {_shown(wrt)}")
+        raise ValueError(f"wrt is the name of a weight or vector, or a tuple of such, not {shown(wrt)}")
     chosen = (wrt,) if isinstance(wrt, str) else tuple(wrt)
     for name in chosen:
         _check_trained("wrt", name, program)
@@ -68,7 +74,7 @@ def learning_rates(program: ir.Program, rates: Mapping[str, Any] | None) -> dict
     if rates is None:
         return {}
     if not isinstance(rates, Mapping):
-        raise ValueError(f'rates is a dict of numbers by name, such as {{"W": 2.0}}, not {_shown(rates)}')
+        raise ValueError(f'rates is a dict of numbers by name, such as {{"W": 2.0}}, not {shown(rates)}')
     for name, value in rates.items():
         _check_trained("rates", name, program)
         number = _one_number("rates", name, value)
@@ -86,24 +92,48 @@ def _check_trained(which: str, name: Any, program: ir.Program) -> None:
 
 def _one_number(which: str, name: str, value: Any) -> float | None:
     """The value as a float, or None where it is traced."""
+    import jax
+    import numpy as np
+
     if isinstance(value, jax.core.Tracer):
         number, shape = None, value.shape
     else:
         try:
-            number = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"{which}: '{name}' is a number, not {_shown(value)}") from None
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                number = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError, np.exceptions.ComplexWarning):
+            raise ValueError(f"{which}: '{name}' is a number, not {shown(value)}") from None
         shape = number.shape
-        if not np.isfinite(number).all():
-            raise ValueError(f"{which}: '{name}' is {value}: a finite number is needed")
     if shape != ():
         raise ValueError(f"{which}: '{name}' is one number, not an array of shape {tuple(shape)}")
+    if number is not None and not np.isfinite(number):
+        raise ValueError(f"{which}: '{name}' is {value}: a finite number is needed")
     return None if number is None else float(number)
 
 
-def _shown(value: Any) -> str:
+def whole(value: Any) -> int | None:
+    """The value as an integer; None where it is none, as True and an array are not."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return None
+    try:
+        return value.__index__()
+    except TypeError:  # an array has the method, and no index
+        return None
+
+
+def kernel_names(get: Any) -> tuple[str, ...]:
+    """The kernels that `get` names, "nngp" or "ntk" or a tuple of both. Raises ValueError for anything else."""
+    names = (get,) if isinstance(get, str) else tuple(get) if isinstance(get, list | tuple) else ()
+    if not names or any(not isinstance(g, str) or g not in KERNELS for g in names) or len(set(names)) < len(names):
+        raise ValueError(f"get is 'nngp', 'ntk' or a tuple of both, not {shown(get)}")
+    return names
+
+
+def shown(value: Any) -> str:
+    """A value in an error: as it is written, or, where that is long, of which kind it is."""
     text = repr(value)
-    return text if len(text) <= 60 else f"a {type(value).__name__}"
+    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
 
 
 # ---------------------------------------------------------------- laws

@@ -16,7 +16,7 @@ from tensorprog.backend.memory import Footprint, available_memory, device_memory
 from tensorprog.backend.module import Module, build_module
 from tensorprog.backend.tiles import Tiling, pieces, tiling
 from tensorprog.program.ir import Program
-from tensorprog.settings import learning_rates, real_parameters, trained_parameters
+from tensorprog.settings import given, learning_rates, real_parameters, trained_parameters
 from tensorprog.theorem.recursion import Recursion
 
 Arrays = Mapping[str, Any]
@@ -147,7 +147,7 @@ class Kernel:
         """
         names = (get,) if isinstance(get, str) else tuple(get)
         self._check_names(names)
-        values = self._values(params) if params else None
+        values = self._values(params) if given(params) else None
         x1 = self._cast(x1)
         x2 = None if x2 is None else self._cast(x2)
         trained = self._trained(wrt, rates, x1)
@@ -256,7 +256,7 @@ class Kernel:
         """
         names = tuple(get)
         self._check_names(names)
-        values = self._values(params) if params else None
+        values = self._values(params) if given(params) else None
         x1 = self._cast(x1)
         x2 = None if x2 is None else self._cast(x2)
         trained = self._trained(wrt, rates, x1)

@@ -22,6 +22,7 @@ from tensorprog.language import syntax
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Matrix, Process
+from tensorprog.settings import shown, whole
 
 Array = Any
 Params = Mapping[str, Array]
@@ -52,10 +53,11 @@ class FiniteNetwork:
     """
 
     def __init__(self, program: Program, width: int, dtype: Any = None):
-        if isinstance(width, bool) or not hasattr(width, "__index__") or width.__index__() < 1:
-            raise ValueError(f"width is an integer of at least 1, not {width!r}")
+        number = whole(width)
+        if number is None or number < 1:
+            raise ValueError(f"width is an integer of at least 1, not {shown(width)}")
         self.program = program
-        self.width = width.__index__()
+        self.width = number
         self.dtype = dtype
         self.widths = finite_widths(program, self.width)
         self.varying = varying_families(program)
@@ -84,7 +86,11 @@ class FiniteNetwork:
         dtype = self._dtype(argument)
         total = self._total(at, dtype)
         # One call for all: compiling one for each shape would take longer than drawing.
-        return self._split(at, jax.random.normal(key, (total,), dtype))
+        try:
+            drawn = jax.random.normal(key, (total,), dtype)
+        except TypeError:
+            raise ValueError(f"key is a key of jax.random, not {shown(key)}") from None
+        return self._split(at, drawn)
 
     def draw(self, seed: int | tuple[int, ...], x1: Array | Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Parameters as `init` gives them, NumPy arrays by NumPy's generator: nothing is compiled for their shapes."""

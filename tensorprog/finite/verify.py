@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from tensorprog.arguments import Argument, read_argument
 from tensorprog.finite.empirical import KERNELS, empirical_kernels
 from tensorprog.finite.network import FiniteNetwork, frozen
+from tensorprog.program.ir import Program
 from tensorprog.program.types import Process
+from tensorprog.settings import kernel_names, shown, whole
 
 if TYPE_CHECKING:
     from tensorprog.api import Program
@@ -141,11 +143,13 @@ def verify(
     Raises ProgramError where a limit does not exist, ValueError where an argument does not fit, or where a network does
     not fit the memory.
     """
+    if not isinstance(getattr(program, "ir", None), Program):
+        raise ValueError(f"a program is verified, from load or parse, not {shown(program)}")
     widths = _widths(widths)
     chosen = _seeds(seeds)
     names = _kernels(get)
-    if replicates is not None and (not hasattr(replicates, "__index__") or replicates < 1):
-        raise ValueError(f"replicates is a number of networks, at least 1, not {replicates!r}")
+    if replicates is not None and (whole(replicates) or 0) < 1:
+        raise ValueError(f"replicates is a number of networks, at least 1, not {shown(replicates)}")
     readout = any(isinstance(f.type, Process) for f in program.ir.outputs)
     argument = read_argument(program.ir, x1)
     limits: dict[str, NDArray[Any]] = {}
@@ -226,25 +230,26 @@ def _as(argument: Argument, dtype: Any) -> dict[str, Any] | None:
 
 
 def _widths(widths: Sequence[int]) -> tuple[int, ...]:
-    given = (widths,) if hasattr(widths, "__index__") else tuple(widths)
-    if not given or any(isinstance(w, bool) or not hasattr(w, "__index__") or w.__index__() < 1 for w in given):
-        raise ValueError(f"widths are integers of at least 1, not {widths!r}")
-    return tuple(sorted({w.__index__() for w in given}))
+    one = whole(widths)
+    given = (one,) if one is not None else _listed(widths)
+    if not given or any(w is None or w < 1 for w in given):
+        raise ValueError(f"widths are integers of at least 1, not {shown(widths)}")
+    return tuple(sorted({w for w in given if w is not None}))
+
+
+def _listed(values: Any) -> tuple[int | None, ...]:
+    """The integers of a list or an array, None in place of what is no integer."""
+    listed = isinstance(values, Sequence) and not isinstance(values, str | bytes)
+    return tuple(map(whole, values)) if listed or getattr(values, "ndim", 0) == 1 else ()
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    given: tuple[Any, ...]
-    if hasattr(seeds, "__index__") and not isinstance(seeds, bool):
-        given = tuple(range(seeds.__index__()))
-    else:
-        given = tuple(seeds) if isinstance(seeds, Sequence | np.ndarray) and not isinstance(seeds, str) else ()
-    if not given or any(not hasattr(s, "__index__") or s.__index__() < 0 for s in given):
-        raise ValueError(f"seeds is their number, at least 1, or a list of integers, not {seeds!r}")
-    return tuple(s.__index__() for s in given)
+    count = whole(seeds)
+    given = tuple(range(count)) if count is not None else _listed(seeds)
+    if not given or any(s is None or s < 0 for s in given):
+        raise ValueError(f"seeds is their number, at least 1, or a list of integers, not {shown(seeds)}")
+    return tuple(s for s in given if s is not None)
 
 
 def _kernels(get: str | Sequence[str]) -> tuple[str, ...]:
-    names = (get,) if isinstance(get, str) else tuple(get)
-    if not names or len(set(names)) < len(names) or any(g not in KERNELS for g in names):
-        raise ValueError(f"get is 'nngp', 'ntk' or a tuple of both, not {get!r}")
-    return names
+    return kernel_names(get)

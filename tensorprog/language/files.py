@@ -18,6 +18,10 @@ def read_program(path_or_name: str | os.PathLike[str]) -> tuple[str, str]:
 
     Raises ProgramError where there is no such file, where it cannot be read, or where it is no text in UTF-8.
     """
+    if not isinstance(path_or_name, str | os.PathLike):
+        raise ProgramError(
+            f"a program is named by a path or a word, not by a value of type {type(path_or_name).__name__}"
+        )
     path = Path(path_or_name)
     bundled = bundled_programs()
     if isinstance(path_or_name, str) and path_or_name in bundled and not os.path.isfile(path):

@@ -189,7 +189,10 @@ def _evaluate(p: syntax.Parameter, setting: object) -> sympy.Expr:
     if isinstance(setting, numbers.Integral):
         return _finite(p, sympy.Integer(int(setting)), setting)
     if isinstance(setting, numbers.Real) or (hasattr(setting, "dtype") and getattr(setting, "ndim", 1) == 0):
-        value = float(setting)  # type: ignore[arg-type]
+        try:
+            value = float(setting)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise ProgramError(f"the parameter '{p.name}' is a number, not {_short(repr(setting))}", p.span) from None
         if value != value or value in (float("inf"), float("-inf")):
             raise ProgramError(f"the parameter '{p.name}' is {value}: a finite number is needed", p.span)
         return sympy.Rational(repr(value))

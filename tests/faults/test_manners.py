@@ -181,8 +181,13 @@ output y := mean[i = 1..P/2](v.T @ relu(c[i])) / sqrt(n)
 """
 
 
-def test_each_of_a_list_has_the_derived_sizes_of_its_own_length():
-    k = tp.parse(STRIDED).kernel()
+@pytest.fixture(scope="module")
+def strided():
+    return tp.parse(STRIDED)
+
+
+def test_each_of_a_list_has_the_derived_sizes_of_its_own_length(strided):
+    k = strided.kernel()
     rng = np.random.default_rng(1)
     samples = [rng.normal(size=(length, 2)) for length in (4, 2, 5)]
     together = k(samples)
@@ -206,3 +211,69 @@ def test_a_network_that_runs_backwards_is_exported(text):
 def test_shapes_of_an_export_must_fit(text):
     with pytest.raises(ValueError, match="T = 3"):
         stablehlo(tp.parse(text("birnn"), T=3, phi="erf").kernel().backend, {"x": (4, 2)})
+
+
+# ---------------------------------------------------------------- what is no data, no option, no program
+
+NO_DATA = [
+    {},
+    {"z": X},
+    "digits",
+    np.array(["a"]),
+    np.array([["2020-01-01"]], dtype="M8[D]"),
+    object(),
+    3.0,
+    [None],
+    [[1, 2], [1]],
+    {1, 2},
+    (i for i in (1, 2)),
+    np.ones((0, 4)),
+    np.ones((2, 0)),
+    np.full((2, 4), np.nan),
+    X * 1j,
+    len,
+]
+
+
+@pytest.mark.parametrize("data", NO_DATA, ids=lambda d: type(d).__name__)
+def test_what_is_no_data_is_refused_in_one_sentence(program, kernel, strided, data):
+    ragged, listed = strided.kernel(), [np.ones((4, 4)), np.ones((2, 4))]
+    init, _ = program.network(4)
+    calls = [
+        lambda: kernel(data),
+        lambda: kernel(X, data),
+        lambda: ragged(listed, data),
+        lambda: ragged([*listed, data]),
+        lambda: init(jax.random.key(0), data),
+        lambda: tp.verify(program, data, widths=[4], seeds=1),
+        lambda: kernel(X, None, data),
+        lambda: kernel(X, rates=data) if data != {} else kernel(data),
+        lambda: kernel(X, params={"var_w": data}) if not isinstance(data, float) else kernel(data),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", [[1, 2], "two", object(), np.ones(3), {"a": 1}, -1, len])
+def test_what_is_no_option_is_refused_in_one_sentence(program, kernel, option):
+    calls = [
+        lambda: program.kernel(tile=option),
+        lambda: program.kernel(dtype=option),
+        lambda: program.kernel(backend=option),
+        lambda: program.kernel(points=option),
+        lambda: program.kernel(replicates=option),
+        lambda: program.kernel(seed=option),
+        lambda: program.kernel(tol=option),
+        lambda: program.network(option),
+        lambda: program.derive(option),
+        lambda: tp.verify(program, X, widths=option) if option != [1, 2] else program.network(option),
+        lambda: kernel.save(option, X),
+        lambda: tp.verify(option, X),
+        lambda: tp.load(option),
+        lambda: tp.parse(MLP, var_w=option),
+    ]
+    for call in calls:
+        with pytest.raises((ValueError, tp.ProgramError)):
+            call()
