@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from tensorprog.errors import ProgramError
 
@@ -417,9 +418,9 @@ def _scaled_sum(rest: Affine, end: Bound, factor: int) -> Bound:
     return _extreme(kind, [_scaled_sum(rest, x, factor) for x in end.arguments])
 
 
-def sizes_read_off(axes: Iterable[tuple[object, Range]], known: Iterable[str]) -> Iterator[SizeReadOff]:
+def sizes_read_off(axes: Iterable[tuple[Any, Range]], known: Iterable[str]) -> Iterator[SizeReadOff]:
     """How sizes follow from the lengths of axes, each from an axis in which it alone is unknown by then."""
-    waiting: Sequence[tuple[object, Range]] = list(axes)
+    waiting: Sequence[tuple[Any, Range]] = list(axes)
     settled = set(known)
     while True:
         left = []
@@ -443,6 +444,6 @@ class SizeReadOff:
     """`axis` has the length factor · name + rest, `rest` of sizes that are known before."""
 
     name: str
-    axis: object
+    axis: Any
     factor: int
     rest: Affine

@@ -161,13 +161,15 @@ class Scope:
                     raise ProgramError(f"an integer is needed here, not {numerator}/{divisor}", e.span)
                 return quotient(numerator, divisor)
             case syntax.Binary("mod", left, right):
-                divisor = self.affine(right)
-                if divisor.symbols & self.indices.keys():
-                    raise ProgramError("an index wraps around at a number or a size, not at another index", right.span)
-                settled = divisor.substitute(self.integers())
+                around = self.affine(right)
+                if around.symbols & self.indices.keys() or around.entries:
+                    raise ProgramError(
+                        "an index wraps around at a number or a size, not at another index or at data", right.span
+                    )
+                settled = around.substitute(self.integers())
                 if settled.is_constant and settled.constant < 1:
                     raise ProgramError(f"{settled} is no size to wrap around at", right.span)
-                return remainder(self.affine(left), divisor)
+                return remainder(self.affine(left), around)
             case _:
                 raise ProgramError(
                     "an index or the end of a range is affine in loop indices and integer parameters",

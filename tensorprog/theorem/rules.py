@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy
 
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Range
+from tensorprog.program.affine import Affine, Range, bound_symbols
 from tensorprog.program.ir import Family
 from tensorprog.program.laws import nngp_scale
 from tensorprog.program.types import Data, Matrix
@@ -114,7 +114,7 @@ class Rules(Scalars):
             self._ask(key)
             return ir.Read(key, u.indices, view.left)
         key = Key(kind, view.stream, (u.name, w.name))
-        asked = self._pairing(u.indices, w.indices)
+        asked = tuple(p for p in self._pairing(u.indices, w.indices) if self._shares_low(u.name, p[0]))
         known = self.pairings.get(key)
         if known is None:
             self.pairings[key] = asked
@@ -128,6 +128,11 @@ class Rules(Scalars):
         pairing = self.pairings[key]
         indices = self._target(u.indices, w.indices, pairing, {})
         return ir.Read(key, indices, view.left if view.stream == "self" else None)
+
+    def _shares_low(self, name: str, axis: int) -> bool:
+        """Whether two runs have the same first index along an axis, so that a diagonal of both begins at it."""
+        low = self.program.families[name].ranges[axis].low
+        return not bound_symbols(low) & set(self.program.open_sizes)
 
     def _target(self, left, right, pairing: Pairing, solved) -> tuple[Affine, ...]:
         """Where a clause writes, in the order of `_axes`."""

@@ -125,6 +125,21 @@ def test_sizes_are_solved_from_multiples(text):
         program.kernel()(x[:, :7])
 
 
+def test_sizes_are_read_off_both_ends_of_an_axis():
+    program = tp.parse(
+        "program ends(P)\ninput x[p = -P..P] : R(d)\nweight W : A(n, d) ~ N(0, 1) / sqrt(d)\n"
+        "vector v : G(n) ~ N(0, 1)\nfor p = -P..P:\n    h[p] := relu(W @ x[p])\n"
+        "output y := v.T @ (h[0] + h[P] * 2) / sqrt(n)\n"
+    )
+    x, y = RNG.normal(size=(1, 3, 2)), RNG.normal(size=(1, 5, 2))
+    both = np.concatenate([x[0, 1:], y[0, [2, 4]]])
+    right, _ = relu_moments(both @ both.T / 2)
+    weights = np.array([1, 2])
+    np.testing.assert_allclose(program.kernel()(x, y, "nngp")[0, 0], weights @ right[:2, 2:] @ weights, rtol=1e-5)
+    with pytest.raises(ValueError, match="no integer P makes it 4"):
+        program.kernel()(y[:, :4])
+
+
 @pytest.mark.parametrize(
     ("statement", "place", "says"),
     [

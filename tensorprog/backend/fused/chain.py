@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from tensorprog.program.affine import Affine, Range, evaluate_bound
 from tensorprog.program.laws import sizes_in_laws
+from tensorprog.program.types import Position
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key, Recursion, Table
+from tensorprog.theorem.tangent import program_of
 
 MOST_ENTRIES = 2048
 MOST_GRAMS = 4
@@ -45,8 +47,11 @@ class Chain:
             raise NotFused("there is no output with a kernel")
         if recursion.sampled:
             raise NotFused("some expectations are sampled")
-        if sizes_in_laws(recursion.program):
+        program = program_of(recursion)
+        if sizes_in_laws(program):
             raise NotFused("a law depends on a size that the data give")
+        if any(isinstance(f.type, Position) for f in program.inputs):
+            raise NotFused("data are indices")
         self.known = dict(known)
         self.tables: dict[Key, Table] = {t.key: t for t in recursion.system("cross")}
         self.output = recursion.output

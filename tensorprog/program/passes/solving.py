@@ -183,8 +183,9 @@ class Solver:
                 rest = (e - Affine.symbol(s) * sign) * -sign  # the remainder is this
                 for r in read.unknowns:
                     factor = s.numerator.coefficient(r.name)
-                    once = isinstance(r.low, Affine) and isinstance(r.high, Affine)
-                    if r.name in values or abs(factor) != 1 or not once or r.high - r.low + 1 != s.divisor:
+                    if not isinstance(r.low, Affine) or not isinstance(r.high, Affine):
+                        continue
+                    if r.name in values or abs(factor) != 1 or r.high - r.low + 1 != s.divisor:
                         continue
                     others = s.numerator - Affine.symbol(r.name) * factor
                     if r.name in (others - rest).symbols or r.low.symbols & {x.name for x in read.unknowns}:
