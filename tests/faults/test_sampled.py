@@ -44,6 +44,26 @@ def test_a_sum_over_experts_with_gates():
     np.testing.assert_allclose(kernel(PAIR, get="nngp"), right, rtol=5e-3)
 
 
+STICKS = """program sticks(P = 3)
+input x : R(d)
+weight U[p = 1..P] : A(n, d) ~ N(0, 1) / sqrt(d)
+vector v[p = 1..P] : G(n) ~ N(0, 1)
+for p = 1..P:
+    h[p] := U[p] @ x
+for p = 1..P:
+    z[p] := prod[q = 1..p-1](sigmoid(h[q])) * h[p]
+output y := sum[p = 1..P](v[p].T @ z[p]) / sqrt(n)
+"""
+
+
+def test_a_product_over_nothing_is_one():
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    k = PAIR[:1] @ PAIR[:1].T / 3
+    gate = np.sum(weights / np.sqrt(2 * np.pi) / (1 + np.exp(-np.sqrt(k) * nodes)) ** 2)
+    nngp = tp.parse(STICKS).kernel()(PAIR[:1], get="nngp")
+    np.testing.assert_allclose(nngp, k * (1 + gate + gate**2), rtol=2e-3)
+
+
 GATED = """program gated()
 input x : R(d)
 weight U : A(n, d) ~ N(0, 1) / sqrt(d)

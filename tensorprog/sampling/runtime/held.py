@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .paths import ZERO_VECTOR, Gaussian, Groups, _Run, pivot_root, sum_of_data
-from .reductions import Stack
+from .reductions import Stack, stacked_values
 
 
 class Mixed:
@@ -232,7 +232,7 @@ class HeldPath(_Held):
         values = []
         for v in vectors:
             if isinstance(v, Stack):
-                values.append(jnp.stack(jnp.broadcast_arrays(*(self.values(x).value for x in v.vectors)), -2))
+                values.append(stacked_values([self.values(x).value for x in v.vectors], self.dtype))
             else:
                 values.append(self.values(v).value)
         given = tuple(jnp.asarray(a, self.dtype)[..., None] for a in scalars)

@@ -14,7 +14,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from .reductions import Stack
+from .reductions import Stack, stacked_values
 
 # A pivot below this part of the variance is rounding: the Gaussian is a combination of earlier ones.
 PIVOTS = {"float64": 1e-11, "float32": 3e-6}
@@ -229,7 +229,7 @@ class Path(_Run):
 
     def _stacked(self, vectors):
         """Vectors on an axis before the samples, (…, B, P), and their slopes (…, B, K, P)."""
-        value = jnp.stack(jnp.broadcast_arrays(*(v.value for v in vectors)), -2)
+        value = stacked_values([v.value for v in vectors], self.dtype)
         slopes = {}
         for g in dict.fromkeys(g for v in vectors for g in v.slopes):
             k = (self if self.left is None else self.left).counts[g]

@@ -17,6 +17,11 @@ def stack_scalars(values):
     return jnp.stack(jnp.broadcast_arrays(*(jnp.asarray(v) for v in values)), -1)[..., None]
 
 
+def stacked_values(values, dtype):
+    """Samples of vectors over an index, (…, B, P); of none, whose product is 1, (0, 1)."""
+    return jnp.stack(jnp.broadcast_arrays(*values), -2) if values else jnp.zeros((0, 1), dtype)
+
+
 def data_sum(terms, zero):
     """Σ coefficient · data; data of None is the number 1."""
     return sum((spread(c) * (1.0 if x is None else x) for c, x in terms), zero)
