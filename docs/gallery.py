@@ -81,6 +81,7 @@ EXAMPLES = {
     "rnn": SENTENCES,
     "semicircle": Example(None),
     "transformer": SENTENCES,
+    "wide_resnet": Example(settings={"blocks": 2}),
 }
 
 

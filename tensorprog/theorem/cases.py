@@ -417,7 +417,8 @@ class CaseReader:
         """The conditions that a reference's indices lie in the ranges of its family."""
         result = []
         for i, axis in zip(r.indices, self.program.families[r.name].ranges, strict=True):
-            for difference in (map_bound_difference(i, axis.low), map_bound_difference(axis.high, i)):
+            low, high = (b if isinstance(b, Affine) else self.settle(b) for b in (axis.low, axis.high))
+            for difference in (map_bound_difference(i, low), map_bound_difference(high, i)):
                 if difference is None:
                     raise ProgramError("the range of this variable is too involved for `else`", r.span)
                 result.append(Condition("ge", difference))

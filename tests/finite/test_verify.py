@@ -24,6 +24,8 @@ CASES = {
     "batchnorm": ((1, 6, 5), {}),
     "cnn_flat": ((2, 3, 3, 2), {"depth": 2}),
     "cnn_pool": ((2, 3, 3, 2), {"depth": 2}),
+    "myrtle": ((2, 4, 5, 2), {}),
+    "wide_resnet": ((1, 3, 4, 2), {"blocks": 1}),
     "gcn": ({"x": (2, 4, 3), "adj": (2, 4, 4)}, {}),
     "attention": ((2, 2, 4), {}),
     "transformer_heads": ((2, 2, 4), {}),

@@ -60,6 +60,8 @@ SIZES = {
     "squeeze": [{"P": 1}, {"P": 4}],
     "cnn_flat": [{"H": 3, "W": 4, "depth": 2}, {"H": 1, "W": 1, "depth": 3}],
     "cnn_pool": [{"H": 3, "W": 4, "depth": 2}],
+    "myrtle": [{"H": 4, "W": 5}, {"H": 9, "W": 7, "depth": 10}],
+    "wide_resnet": [{"H": 4, "W": 5, "blocks": 2}, {"H": 1, "W": 3, "blocks": 1}],
     "gcn": [{"P": 5}, {"P": 1, "depth": 4}],
     "mlp": [{"depth": 1}, {"depth": 2}, {"depth": 5}],
     "semicircle": [{"K": 4}, {"K": 0}],
