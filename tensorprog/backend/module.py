@@ -14,7 +14,8 @@ import sympy
 
 from tensorprog import expectation, functions
 from tensorprog.backend.labelled import integer
-from tensorprog.backend.passes import EXPECTATION, NO_BORDERS, ONE_SIDE, READ_THROUGH, Notes
+from tensorprog.backend.passes import EXPECTATION, NO_BORDERS, ONE_SIDE, READ_THROUGH, ROLLED, Notes
+from tensorprog.backend.rolled import with_layers_rolled
 from tensorprog.backend.schedule import schedule
 from tensorprog.backend.sparse import with_sparse_tables_read_through
 from tensorprog.backend.system import Access, SystemWriter
@@ -69,6 +70,7 @@ class _Names:
         self.recursion = recursion
         self.primed = primed
         self.used_laws: dict[str, ir.LawVariance] = {}
+        self.law_arrays: dict[str, tuple[str, ...]] = {}
         self._tables: dict[Key, str] = {}
         self._fixed = set(self.program.integers)
         self.run_dims: dict[Key, tuple[int | str, ...]] = {}
@@ -121,6 +123,15 @@ class _Names:
         while self.used_laws.get(name, node) != node:  # two members of one family, whose laws differ
             name += "_"
         self.used_laws[name] = node
+        return name
+
+    def laws(self, node: ir.LawVariances) -> str:
+        """The variable of an array of laws, s_W2_and_on."""
+        members = tuple(self.law(law) for law in node.laws)
+        name = f"{members[0]}_and_on"
+        while self.law_arrays.get(name, members) != members:
+            name += "_"
+        self.law_arrays[name] = members
         return name
 
     def describe(self, t: Table) -> str:
@@ -221,6 +232,10 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     if trimmed:
         definitions.notes.add(NO_BORDERS, [t.key for t in trimmed])
     recursion = without_zero_borders(recursion)
+    rolled = with_layers_rolled(recursion)
+    if rolled.tables != recursion.tables:
+        definitions.notes.add(ROLLED, [k for k, t in rolled.tables.items() if t.axes != recursion.tables[k].axes])
+    recursion = rolled
     whole, recursion = recursion, with_sparse_tables_read_through(recursion)
     if len(recursion.tables) < len(whole.tables):
         definitions.notes.add(READ_THROUGH, [key for key in whole.tables if key not in recursion.tables])
@@ -381,6 +396,8 @@ def _law_lines(names: _Names) -> list[str]:
         if not law.scale.free_symbols and " + move" not in scale:
             scale = f"jnp.asarray({scale}, dtype)"  # an array, so that what is differentiated is a float
         lines.append(f"    {name} = {scale}")
+    for name, members in names.law_arrays.items():
+        lines.append(f"    {name} = jnp.stack([{', '.join(members)}])")
     return lines
 
 

@@ -171,6 +171,8 @@ class NodeWriter:
         return Code(text, dims, atomic=value.is_Symbol or (value.is_Integer and value >= 0))
 
     def law(self, node: ir.LawVariance) -> Code:
+        if isinstance(node, ir.LawVariances):
+            return Code(f"{self.system.names.laws(node)}[{integer(node.at, self.symbol)}]")
         if not any(s.is_integer and not s.is_positive for s in node.scale.free_symbols):
             return Code(self.system.names.law(node))
         scale = self.number(node.scale)

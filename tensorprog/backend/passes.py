@@ -17,6 +17,7 @@ class Pass:
 
 NO_BORDERS = Pass("no zero borders", "entries outside a table read as zero, so rows of zeros need not be stored")
 READ_THROUGH = Pass("read through", "a table that only passes on entries of a smaller one need not be there")
+ROLLED = Pass("rolled", "layers written one by one, of one form, are a loop, compiled once")
 ONE_SIDE = Pass("once a side", "what one input alone determines is computed for each input, not for each pair")
 SCAN = Pass("scan", "steps of equal shape are one loop, compiled once")
 GRAM_IN_LOOP = Pass("Gram in the loop", "only one step at a time reads it, so the table of all steps is never held")

@@ -979,6 +979,8 @@ def _mentions(node: ir.Node, name: str) -> bool:
             return True
         if isinstance(x, ir.LawVariance) and any(s.name == name for s in x.scale.free_symbols):
             return True
+        if isinstance(x, ir.LawVariances) and name in x.at.symbols:
+            return True
         if not isinstance(x, ir.Read | ir.Constant | ir.LawVariance | ir.Product | ir.Add):
             return True  # what else may depend on it is not looked into
     return False

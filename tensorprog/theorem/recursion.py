@@ -68,6 +68,14 @@ class LawVariance:
 
 
 @dataclass(frozen=True)
+class LawVariances(LawVariance):
+    """Those of several random variables, of which the one at `at` counts, the first at 0: layers rolled into a loop."""
+
+    laws: tuple[LawVariance, ...]
+    at: Affine
+
+
+@dataclass(frozen=True)
 class Read:
     """An entry of a table. `side` says whose run: "left", "right", or None inside a run and for the cross stream."""
 

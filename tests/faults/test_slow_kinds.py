@@ -232,3 +232,64 @@ output y := mean[i = 1..H, j = 1..W](v.T @ relu(g[i, j])) / sqrt(n)
     nngp, ntk = reference(layers, x1.reshape(2, 12, 3), x2.reshape(2, 12, 3))
     np.testing.assert_allclose(k.nngp, nngp, rtol=1e-10)
     np.testing.assert_allclose(k.ntk, ntk, rtol=1e-9)
+
+
+LAYERS = """program layers(var_w = 2, var_b = 1/10)
+input x : R(d)
+weight W1 : A(n, d) ~ N(0, 1) * sqrt(var_w / d)
+DECLARED
+vector b3 : G(n) ~ N(0, var_b)
+vector v : G(n) ~ N(0, 1)
+h1 := W1 @ x
+WRITTEN
+output y := v.T @ relu(hLAST) / sqrt(n)
+"""
+
+
+def written_out(number, layer):
+    text = LAYERS.replace(
+        "DECLARED", "\n".join(f"weight W{k} : A(n, n) ~ N(0, 1) * sqrt(var_w / n)" for k in range(2, number + 1))
+    )
+    return text.replace("WRITTEN", "\n".join(layer(k) for k in range(2, number + 1))).replace("LAST", str(number))
+
+
+@pytest.mark.parametrize(
+    ("layer", "residual"),
+    [
+        (lambda k: f"h{k} := W{k} @ relu(h{k - 1})" + " + b3" * (k == 3), False),
+        (lambda k: f"h{k} := h{k - 1} + W{k} @ relu(h{k - 1})", True),
+    ],
+    ids=["dense", "residual"],
+)
+def test_layers_written_one_by_one_are_a_loop(layer, residual):
+    """Values, the parts of single weights, and rates; a layer that differs from the others is left alone."""
+    number = 9
+    program = tp.parse(written_out(number, layer))
+    kernel = program.kernel()
+    assert "lax.scan" in kernel.backend.module.source
+    x1, x2 = np.random.default_rng(0).standard_normal((2, 3, 4))
+    found = kernel(x1, x2)
+
+    def recursion(s):
+        """NNGP where s[k] is the variance of layer k between the two copies of the parameters."""
+        k = s[1] * x1 @ x2.T / 4
+        p, q = (2 * np.einsum("id,id->i", x, x) / 4 for x in (x1, x2))
+        for layer_number in range(2, number + 1):
+            bias = 0.1 * (layer_number == 3 and not residual)
+            new = s[layer_number] * relu_duals(k, p, q)[0] + bias * s["b"]
+            k = new + residual * k
+            p, q = (residual * e + e + bias for e in (p, q))  # 2 E relu(z)² is the variance of z
+        return relu_duals(k, p, q)[0] * s["v"]
+
+    whole = {k: 2.0 for k in range(1, number + 1)} | {"b": 1.0, "v": 1.0}
+    np.testing.assert_allclose(found.nngp, recursion(whole), rtol=1e-10)
+
+    def part(name, step=1e-6):
+        up, down = ({**whole, name: whole[name] + sign * step * whole[name]} for sign in (1, -1))
+        scale = 1 / 0.1 if name == "b" else 1.0  # the bias's own variance is what is trained
+        return scale * (recursion(up) - recursion(down)) / (2 * step)
+
+    for name, weight in (("W5", 5), ("W9", 9), *((("b3", "b"),) if not residual else ())):
+        np.testing.assert_allclose(kernel(x1, x2, "ntk", wrt=name), part(weight), rtol=1e-5)
+    names = [k for k in whole if k != "b" or not residual]
+    np.testing.assert_allclose(found.ntk, sum(part(k) for k in names), rtol=1e-5)

@@ -416,7 +416,8 @@ def test_every_program_prints(name, get):
         pytest.skip("no kernel")
     shown = text(recursion, get)
     body = shown.split("\n\n", 3)[3]
-    assert not [line for line in body.split("\n") if len(line) > 130]
+    # Lines are broken between terms and factors; what one sum runs over stays together.
+    assert not [line for line in body.split("\n") if len(line) > 130 and "; " not in line and " mod " not in line]
     assert not re.search("[\ue000-\uf8ff]|Dummy|#", shown + latex_document(recursion, get))
     data = json.loads(render(recursion, "json", get))
     expected = len(recursion.tables) + (len(tangents(recursion).tables) if get == "ntk" else 0)
