@@ -1,4 +1,4 @@
-"""All measurements: `python benchmarks` prints their tables; `--only nt`, `accuracy`, `scaling` or several of them."""
+"""All measurements: `python benchmarks` prints their tables; `--only nt`, `slow`, … or several of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import argparse
 import accuracy
 import scaling
 import side_by_side
+import slow_kinds
 
-PARTS = ("nt", "accuracy", "scaling")
+PARTS = ("nt", "slow", "accuracy", "scaling")
 
 
 def main() -> None:
@@ -20,6 +21,9 @@ def main() -> None:
     if "nt" in arguments.only:
         print("## Against neural-tangents\n")
         side_by_side.show(arguments.quick, tuple(arguments.program))
+    if "slow" in arguments.only:
+        print("\n## Kinds that are easily slow\n")
+        slow_kinds.show(arguments.quick, tuple(arguments.program))
     if "accuracy" in arguments.only:
         print("\n## float32 against float64\n")
         accuracy.show(arguments.quick)

@@ -6,6 +6,8 @@ JSON on stdout:
     {"case": …, "x1": "a.npy", "x2": "b.npy", "results": "k.npz"}   compiles, and saves the kernels   {"first": seconds}
     {"call": true}                                                  computes them again             {"seconds": …}
 
+Each answer also has "cpu", the seconds of CPU time that it took.
+
 Only NumPy, JAX and the library itself are imported, since the other environment has no more.
 """
 
@@ -26,27 +28,19 @@ import numpy as np  # noqa: E402
 
 
 def tensorprog(case):
-    """The program of that name, through the public interface: an array goes in, arrays come out."""
+    """The program of that name or that text, through the public interface: an array goes in, arrays come out."""
     import tensorprog as tp
 
-    kernel = tp.load(case["program"], **case["parameters"]).kernel()
+    program = tp.parse(case["text"]) if case["text"] else tp.load(case["program"], **case["parameters"])
+    kernel = program.kernel()
     return lambda x1, x2: tuple(kernel(x1, x2))
 
 
 def neural_tangents(case):
     """The same network in `stax`, in the NTK parametrization with weights of variance 2 and no biases."""
-    from neural_tangents import stax
+    from networks import NETWORKS
 
-    depth, program = case["parameters"]["depth"], case["program"]
-    layers = []
-    for _ in range(depth):
-        if program == "mlp":
-            layers.append(stax.Dense(1, W_std=2**0.5, b_std=None))
-        else:
-            layers.append(stax.Conv(1, (3, 3), padding="SAME", W_std=2**0.5, b_std=None))
-        layers.append(stax.Relu())
-    layers += {"mlp": [], "cnn_flat": [stax.Flatten()], "cnn_pool": [stax.GlobalAvgPool()]}[program]
-    *_, kernel = stax.serial(*layers, stax.Dense(1, W_std=1.0, b_std=None))
+    *_, kernel = NETWORKS[case["program"]](**case["parameters"])
     return jax.jit(lambda x1, x2: tuple(kernel(x1, x2, ("nngp", "ntk"))))
 
 
@@ -55,7 +49,7 @@ def main() -> None:
     call = None
     for line in sys.stdin:
         command = json.loads(line)
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         if "case" in command:
             x1, x2 = np.load(command["x1"]), np.load(command["x2"])
             kernels = side(command["case"])
@@ -70,6 +64,7 @@ def main() -> None:
             assert call is not None
             call()
             answer = {"seconds": time.perf_counter() - start}
+        answer["cpu"] = time.process_time() - busy
         print(json.dumps(answer), file=answers, flush=True)
 
 
