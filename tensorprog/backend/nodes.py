@@ -195,7 +195,7 @@ class NodeWriter:
         result = combined("*", codes, self.order)
         return Code(result.text, result.dims, atomic=len(codes) == 1 and codes[0].atomic)
 
-    def _decided(self, conditions: Sequence[Condition]) -> bool:
+    def decided(self, conditions: Sequence[Condition]) -> bool:
         """Whether conditions are on Python integers alone, not on array dimensions or traced indices."""
         if any(c.expression.entries for c in conditions):
             return False
@@ -208,7 +208,7 @@ class NodeWriter:
         if mask is None:
             return then
         otherwise = self.node(node.otherwise)
-        if self._decided(node.conditions):
+        if self.decided(node.conditions):
             # Known in Python: the other branch must not be looked up at all.
             dims = union([then, otherwise], self.order)
             then, otherwise = (aligned(c, dims, self.order) for c in (then, otherwise))
@@ -228,10 +228,11 @@ class NodeWriter:
     def reduce(self, node: ir.Reduce) -> Code:
         name, conditions = self._bind(node.range, node.conditions)
         body = self.node(node.body)
+        if name not in body.dims:  # the same for all of them
+            every = Code(f"jnp.zeros({self.system.size(self.arrays[name])}, dtype)", (name,))
+            body = combined("+", [body, every], self.order)
         mask = self.mask(conditions)
         dims = union([body, mask] if mask else [body], self.order)
-        if name not in dims:
-            raise ProgramError(f"{node.kind}[{name}] of something that does not depend on {name}")
         axis = dims.index(name)
         value = aligned(body, dims, self.order)
         rest = tuple(d for d in dims if d != name)
@@ -240,12 +241,10 @@ class NodeWriter:
             assert node.at is not None
             bound = self.arrays[name]
             self._unbind(name)
-            ((at, _),) = node.at.terms
-            result = Code(f"jax.nn.softmax({value.text}, axis={axis}{where})", dims)
-            outer = self.arrays[at]
-            if _ends(self.system.settle, outer) != _ends(self.system.settle, bound):
-                raise ProgramError("softmax is read over a range other than its own")
-            return Code(result.text, tuple(at if d == name else d for d in dims))
+            text = f"jax.nn.softmax({value.text}, axis={axis}{where})"
+            if axis + 1 < len(dims):
+                text = f"jnp.moveaxis({text}, {axis}, -1)"
+            return self._at_places(text, rest, ((name, bound, node.at),))
         self._unbind(name)
         initial = {"max": "-jnp.inf", "min": "jnp.inf", "prod": "1"}[node.kind]
         extra = f", initial={initial}" if mask else ""
@@ -656,7 +655,7 @@ class NodeWriter:
             self.system.loop_ranges[r.name] = ranges[r.name] = wide
         body = self.node(node.body)
         mask = self.mask(conditions)
-        if mask is not None and self._decided(conditions):
+        if mask is not None and self.decided(conditions):
             body = Code(f"({body.text} if {mask.text} else 0)", body.dims)
         elif mask is not None:
             both = union([body, mask], self.order)
@@ -836,16 +835,16 @@ class NodeWriter:
         for name, r, at in places:
             position = found.index(name)
             axis = self.system.names.range_of(ir.Axis(r, 0, None), None)
-            kind, source, label, *_ = self._subscript(at, axis)
-            if kind == "int":
+            kind, source, label, size, stride = self._subscript(at, axis)
+            if kind in ("int", "entry"):
                 text = f"entry({text}, {position}, {source})"
                 del found[position]
-            elif kind == "slice" and source == ":":
-                found[position] = label[0]
             elif kind in ("slice", "take"):
-                raise ProgramError(
-                    f"a part of the batch {r} is not supported: normalize over the indices that are read"
-                )
+                if kind == "take":
+                    text = f"take({text}, {position}, {source}, {size}, {stride})"
+                elif source != ":":
+                    text = f"{text}[{', '.join([':'] * position + [source])}]"
+                found[position] = label[0]
             else:
                 text = f"gather({text}, {position}, {source})"
                 found[position : position + 1] = label

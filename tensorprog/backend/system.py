@@ -29,6 +29,8 @@ from tensorprog.program.affine import (
     map_bound,
     maximum,
     minimum,
+    quotient,
+    remainder,
     shift,
 )
 from tensorprog.theorem import recursion as ir
@@ -247,13 +249,12 @@ class SystemWriter:
             here = f"{argument}"
             self.integers[here] = argument
             self.loop_ranges[here] = Range(here, table.axes[k].range.low, table.axes[k].range.high)
-            loops = [s for s, _ in target.terms if any(r.name == s for r in clause.binders)]
-            if len(loops) == 1 and target.coefficient(loops[0]) == 1 and loops[0] not in values:
-                values[loops[0]] = Affine.symbol(here) - (target - Affine.symbol(loops[0]))
-            elif not loops:
-                conditions.append(Condition("eq", Affine.symbol(here) - target))
+            loops = [r.name for r in clause.binders if r.name in target.symbols]
+            if loops:
+                values[loops[0]], more = _solved(target, loops[0], Affine.symbol(here))
+                conditions += more
             else:
-                raise ProgramError(f"an assignment whose left-hand index is {target}")
+                conditions.append(Condition("eq", Affine.symbol(here) - target))
         for r in clause.binders:
             conditions += [Condition("ge", e) for e in differences(Affine.symbol(r.name), r.low)]
             conditions += [Condition("ge", e) for e in differences(r.high, Affine.symbol(r.name))]
@@ -334,6 +335,8 @@ class SystemWriter:
         for name, r in list(binders.items()):
             binders[name], more = ir.box(r, {**self.loop_ranges, **binders})
             conditions += more
+        for k in axes:
+            self._clip(binders, clause.target[k], table.axes[k].range)
         conditions = [c for c in conditions if self.certain(c, binders) is not True]
         order = [*self.batch]
         where = [":"] * len(self.batch)
@@ -346,8 +349,6 @@ class SystemWriter:
                 whole = False
                 where.append(self._offset(target, axis.low))
                 continue
-            if len(loops) > 1 or target.coefficient(loops[0]) < 1:
-                raise ProgramError(f"an assignment whose left-hand index is {target}")
             name, step = loops[0], target.coefficient(loops[0])
             r = binders[name]
             dims.append(name)
@@ -370,7 +371,8 @@ class SystemWriter:
         runs = {s: table.axes[k].runs for k in axes for s, c in clause.target[k].terms if c == 1 and s in binders}
         writer = NodeWriter(self, binders, order, clause, fixed, table.key, runs)
         code = writer.node(clause.value)
-        mask = writer.mask(conditions)
+        decided = [c for c in conditions if writer.decided([c])]
+        mask = writer.mask([c for c in conditions if c not in decided])
         if table.key.kind == ir.DATA:
             dims.append("feature")
             where.append(":")
@@ -381,20 +383,37 @@ class SystemWriter:
             code = Code(
                 f"jnp.where({aligned(mask, both, order).text}, {aligned(code, both, order).text}, 0)", tuple(both)
             )
+        shape = self._box_shape(table, dims, binders)
         if tuple(dims) != code.dims:
-            sizes = []
-            for d in dims:
-                if d in binders:
-                    sizes.append(self.size(binders[d]))
-                elif d == "feature":
-                    sizes.append(self.names.size(self.names.feature(table.key)))
-                else:
-                    sizes.append(self.names.batch_size(d))
-            shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
             value = aligned(code, dims, order).text if code.dims else f"jnp.asarray({code.text}, dtype)"
             code = Code(f"jnp.broadcast_to({value}, {shape})", tuple(dims))
+        if decided and (test := writer.mask(decided)) is not None:
+            # Known in Python: elsewhere the value, which may divide by a size of 0, is not looked up at all.
+            code = Code(f"{code.wrapped()} if {test.text} else jnp.zeros({shape}, dtype)", code.dims, False)
         index = ", ".join("slice(None)" if w == ":" else w for w in where)
-        return _Piece(f"({index}{',' if len(where) == 1 else ''})", code, whole, mask is not None)
+        return _Piece(f"({index}{',' if len(where) == 1 else ''})", code, whole, bool(mask or decided))
+
+    def _clip(self, binders: dict[str, Range], target: Affine, axis: Range) -> None:
+        """Keep an index to the entries that an axis has: a box is wider than what the conditions leave of it."""
+        loops = target.symbols & binders.keys()
+        if len(loops) != 1 or target.coefficient(*loops) != 1:
+            return
+        (name,) = loops
+        r, first = binders[name], target - Affine.symbol(name)
+        low, high = (map_bound(end, lambda a: a - first) for end in (axis.low, axis.high))
+        if not (at_most(self.settle(low), self.settle(r.low)) and at_most(self.settle(r.high), self.settle(high))):
+            binders[name] = Range(name, maximum(r.low, low), minimum(r.high, high))
+
+    def _box_shape(self, table: Table, dims: Iterable[str], binders: Mapping[str, Range]) -> str:
+        sizes = []
+        for d in dims:
+            if d in binders:
+                sizes.append(self.size(binders[d]))
+            elif d == "feature":
+                sizes.append(self.names.size(self.names.feature(table.key)))
+            else:
+                sizes.append(self.names.batch_size(d))
+        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
     def _offset(self, e: Bound, low: Bound) -> str:
         """Source of the position of an index within an axis."""
@@ -860,15 +879,15 @@ class SystemWriter:
             clause = c
             if binder is None:
                 tests.append(f"{self.symbol(symbol)} == {bound_source(low, self.symbol)}")
-            elif binder:
+            else:
                 target = c.target[loop.axes[table.key]]
-                value = here - (target - Affine.symbol(binder))
+                binder = binder or next(r.name for r in c.binders if r.name in target.symbols)
+                value, stepping = _solved(target, binder, here)
                 clause = ir.substitute_clause(self._boxed(c, binder), {binder: value})
                 tests.append(
                     f"{bound_source(low, self.symbol)} <= {self.symbol(symbol)} <= {bound_source(high, self.symbol)}"
                 )
-            else:
-                raise ProgramError(f"an assignment whose left-hand index is {c.target[loop.axes[table.key]]}")
+                tests += [f"{integer(e.expression, self.symbol)} == 0" for e in stepping]
             self.line(f"if {' and '.join(tests)}:")
             with self.block():
                 outer = self.loop_ranges[symbol]
@@ -933,6 +952,13 @@ def _in_layout(table: Table, without: Container[int] = ()) -> list[int]:
     return sorted(
         (k for k in range(len(table.axes)) if k not in without), key=lambda k: order.index(table.axes[k].runs)
     )
+
+
+def _solved(target: Affine, name: str, here: Affine) -> tuple[Affine, list[Condition]]:
+    """The index in k·index + number at which that is `here`, and the condition that there is one."""
+    factor = target.coefficient(name)
+    distance = here - target + Affine.symbol(name) * factor
+    return quotient(distance, factor), [Condition("eq", remainder(distance, Affine(factor)))] if factor > 1 else []
 
 
 def _affine(b: Bound) -> Affine:

@@ -397,6 +397,16 @@ def extent(expression: Bound, ranges: Mapping[str, Range], largest: bool) -> Bou
     return expression
 
 
+def behind(names: Iterable[str], ranges: Mapping[str, Range]) -> set[str]:
+    """Those of the indices that have ranges here, those that their ranges speak of, and so on."""
+    found: set[str] = set()
+    left = set(names) & ranges.keys()
+    while left:
+        found |= left
+        left = {x for name in left for x in _ends(ranges[name]) & ranges.keys()} - found
+    return found
+
+
 def _ends(r: Range) -> frozenset[str]:
     return bound_symbols(r.low) | bound_symbols(r.high)
 

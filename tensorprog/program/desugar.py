@@ -404,12 +404,14 @@ class Desugarer:
         """The inside of a Nonlin: a coordinatewise expression of references and C's."""
         if self._scalar(e):
             return self._coefficient(e, place)
-        t = infer(e, self.scope)
-        if isinstance(e, syntax.Guard) and _simple(e) and isinstance(t, Vector):
-            # A function has a case for each instruction that it reads, and none for what is out of range.
-            return self._temporary(syntax.Call("LinComb", (e,), span=e.span), t, place, e)
+        if isinstance(e, syntax.Conditional | syntax.Guard):
+            # A vector by cases is a family of its own: conditions stand on instructions, not inside of functions.
+            t = infer(e, self.scope)
+            assert t is not None
+            return self._temporary(self._instruction(e, t, place), t, place, e)
         if _simple(e):
             return e
+        t = infer(e, self.scope)
         if isinstance(t, Vector) and t.gaussian and self._several(e):
             return self._vector(e, place)
         match e:
@@ -433,15 +435,6 @@ class Desugarer:
                 return self._vector(e, place)
             case syntax.Reduction():
                 return self._inside_reduction(e, place, self._nonlinear)
-            case syntax.Conditional(then, condition, otherwise):
-                place.conditions.append(condition)
-                a = self._nonlinear(then, place)
-                place.conditions[-1] = syntax.Not(condition)
-                b = self._nonlinear(otherwise, place)
-                place.conditions.pop()
-                return replace(e, then=a, otherwise=b)
-            case syntax.Guard(value, otherwise):
-                return self._nonlinear(self._as_conditional(value, otherwise, e), place)
         return self._vector(e, place)
 
     def _several(self, e: syntax.Expr) -> bool:

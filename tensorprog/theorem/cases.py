@@ -12,14 +12,25 @@ Conditions on indices become ranges and index conditions, and each case holds on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import sympy
 
 from tensorprog.errors import ProgramError, Span
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range, at_most, extent, map_bound, maximum, minimum, shift
+from tensorprog.program.affine import (
+    Affine,
+    Range,
+    at_most,
+    behind,
+    differences,
+    extent,
+    map_bound,
+    maximum,
+    minimum,
+    shift,
+)
 from tensorprog.program.ir import Family, Function, Program
 from tensorprog.program.scope import MAPS, Binding, Scope, apply_definition, arithmetic
 from tensorprog.program.substitution import subexpressions
@@ -152,6 +163,7 @@ class CaseReader:
         p = self.program
         self.known = p.integers
         self._cases: dict[str, tuple[Case, ...]] = {}
+        self._certain: dict[object, bool | None] = {}
         self._scope = Scope(
             parameters={x.name: x for x in p.parameters},
             widths=dict(p.widths),
@@ -167,8 +179,21 @@ class CaseReader:
         """A bound with the known integer parameters put in."""
         return map_bound(bound, lambda a: a.substitute(self.known))
 
-    def certain(self, c: Condition, ranges: dict[str, Range]) -> bool | None:
-        """Whether a condition always holds (True), never holds (False), or depends (None)."""
+    def certain(self, c: Condition, ranges: dict[str, Range], given: Sequence[Condition] = ()) -> bool | None:
+        """Whether a condition always holds (True), never holds (False), or depends (None).
+
+        given: conditions that hold in any case.
+        """
+        if any(self._implies(g, c, ranges) for g in given):
+            return True
+        if any(self._contradict(g, c, ranges) for g in given):
+            return False
+        key = c, tuple((name, ranges[name]) for name in sorted(behind(c.expression.symbols, ranges)))
+        if key not in self._certain:
+            self._certain[key] = self._by_extent(c, ranges)
+        return self._certain[key]
+
+    def _by_extent(self, c: Condition, ranges: dict[str, Range]) -> bool | None:
         low = self.settle(extent(c.expression, ranges, False))
         high = self.settle(extent(c.expression, ranges, True))
         zero = Affine(0)
@@ -181,6 +206,20 @@ class CaseReader:
         if at_most(high, Affine(-1)) or at_most(Affine(1), low):
             return False
         return None
+
+    def left(
+        self, conditions: Sequence[Condition], ranges: dict[str, Range], given: Sequence[Condition] = ()
+    ) -> list[Condition] | None:
+        """The conditions that ask for something, in their order; None where they cannot hold together."""
+        asked = []
+        for c in dict.fromkeys(conditions):
+            verdict = self.certain(c, ranges, given)
+            if verdict is False:
+                return None
+            if verdict is None:
+                asked.append(c)
+        needed = self.without_implied(asked, ranges)
+        return None if needed is None else [c for c in asked if c in needed]
 
     def is_size(self, symbol: str) -> bool:
         name = symbol.rstrip("'")
@@ -226,10 +265,22 @@ class CaseReader:
                     for binders, target, rest, mapping in self.refine(clause.loops, clause.target, conditions):
                         with self._bound([*clause.loops]):
                             body = self._body(family, value, list(clause.loops), mapping)
-                        case = Case(binders, target, rest, body, clause.span)
+                        case = self._pruned(Case(binders, target, rest, body, clause.span))
                         result.append(solved_case(case, family, self.settle, self.put))
             self._cases[name] = tuple(self._merged(result))
         return self._cases[name]
+
+    def _pruned(self, case: Case) -> Case:
+        """The case without terms whose conditions never hold in it, and without conditions that always do."""
+        if not isinstance(case.body, Linear) or not any(t.conditions for t in case.body.terms):
+            return case
+        terms = []
+        for t in case.body.terms:
+            ranges = {r.name: r for r in (*case.binders, *t.sums)}
+            left = self.left(t.conditions, ranges, case.conditions)
+            if left is not None:
+                terms.append(replace(t, conditions=tuple(left)))
+        return replace(case, body=Linear(tuple(terms)))
 
     def _merged(self, cases: list[Case]) -> list[Case]:
         """Neighbouring cases that say the same as one: phi_h[1] and phi_h[l], l = 2..depth."""
@@ -282,21 +333,9 @@ class CaseReader:
         boxes = {r.name: r for r in ranges}
         result = []
         for branch, alternatives in ((e.then, yes), (e.otherwise, no)):
-            together = (self._possible([*a, *b], boxes) for a in outer for b in alternatives)
+            together = (self.left([*a, *b], boxes) for a in outer for b in alternatives)
             result += self._branches(branch, ranges, [c for c in together if c is not None])
         return result
-
-    def _possible(self, conditions: list[Condition], ranges: dict[str, Range]) -> list[Condition] | None:
-        """The conditions that ask for something, in their order; None where they cannot hold together."""
-        asked = []
-        for c in conditions:
-            verdict = self.certain(c, ranges)
-            if verdict is False:
-                return None
-            if verdict is None:
-                asked.append(c)
-        needed = self.without_implied(asked, ranges)
-        return None if needed is None else [c for c in asked if c in needed]
 
     def disjunction(self, c: syntax.Condition, negated: bool = False) -> list[list[Condition]]:
         """A condition as alternatives of conditions that hold together; alternatives exclude each other."""
@@ -336,7 +375,6 @@ class CaseReader:
             ranges = {r.name: r for r in loops}
             mapping: dict[str, Affine] = {}
             rest: list[Condition] = []
-            possible = True
             for c in conditions:
                 c = replace(c, expression=c.expression.substitute(mapping))
                 here = [s for s in c.expression.symbols if s in ranges]
@@ -347,10 +385,7 @@ class CaseReader:
                     value = (c.expression - Affine.symbol(name) * sign) * -sign
                     r = ranges[name]
                     if c.op == "eq":
-                        ends = (("ge", map_bound_difference(value, r.low)), ("ge", map_bound_difference(r.high, value)))
-                        for op, difference in ends:
-                            if difference is not None:
-                                rest.append(Condition(op, difference))
+                        rest += [Condition("ge", e) for e in differences(value, r.low) + differences(r.high, value)]
                         mapping = {k: v.substitute({name: value}) for k, v in mapping.items()} | {name: value}
                         del ranges[name]
                         ranges = {k: substitute_range(x, {name: value}) for k, x in ranges.items()}
@@ -360,22 +395,14 @@ class CaseReader:
                         ranges[name] = Range(name, r.low, minimum(r.high, value))
                 else:
                     rest.append(c)
-            kept: list[Condition] = []
-            for c in rest:
-                c = replace(c, expression=c.expression.substitute(mapping))
-                verdict = self.certain(c, ranges)
-                if verdict is False:
-                    possible = False
-                elif verdict is None:
-                    kept.append(c)
+            kept = self.left(self._put_conditions(rest, mapping), ranges)
+            possible = kept is not None
             for r in ranges.values():
                 low = self.settle(extent(r.low, ranges, False))
                 high = self.settle(extent(r.high, ranges, True))
                 if at_most(shift(high, 1), low):
                     possible = False
-            needed = self.without_implied(kept, ranges) if possible else None
-            if needed is not None:
-                kept = needed
+            if possible and kept is not None:
                 binders = tuple(ranges[r.name] for r in loops if r.name in ranges)
                 yield binders, tuple(t.substitute(mapping) for t in target), tuple(kept), mapping
 

@@ -157,28 +157,24 @@ class Deriver(Sampling):
         return ir.Table(key, axes, tuple(clauses))
 
     def _one_run_clauses(self, key: Key, cases: Sequence[Case]) -> list[ir.Clause]:
-        (name,) = key.families
         clauses = []
         for case in cases:
-            ranges = {r.name: r for r in case.binders}
-            if key.kind == ir.MEAN:
-                try:
-                    value = self._mean_of(case, ranges)
-                except NotDerived:
-                    me = Reference(name, case.target, case.span)
-                    value = self._sampled(View("self", None, None), me, None, case.body, None)
-            elif isinstance(case.body, Linear):
-                value = self._linear_data(case.body, ranges) if key.kind == ir.DATA else ZERO
-            elif key.kind == ir.DATA:
-                value = self._data(case.body)
-            else:
-                try:
-                    value = self._moment(case.body, ranges, case)
-                except NotDerived:
-                    me = Reference(name, case.target, case.span)
-                    value = self._sampled(View("self", None, None), me, None, case.body, None)
+            with self._where(case.conditions):
+                value = self._one_run_value(key, case)
             clauses.append(ir.Clause(case.binders, case.target, case.conditions, value))
         return clauses
+
+    def _one_run_value(self, key: Key, case: Case) -> Node:
+        ranges = {r.name: r for r in case.binders}
+        if key.kind == ir.DATA:
+            return self._linear_data(case.body, ranges) if isinstance(case.body, Linear) else self._data(case.body)
+        if key.kind == ir.SCALAR and isinstance(case.body, Linear):
+            return ZERO
+        try:
+            return self._mean_of(case, ranges) if key.kind == ir.MEAN else self._moment(case.body, ranges, case)
+        except NotDerived:
+            me = Reference(key.families[0], case.target, case.span)
+            return self._sampled(View("self", None, None), me, None, case.body, None)
 
     def _mean_of(self, case: Case, ranges: dict[str, Range]) -> Node:
         view = View("self", None, None)
@@ -300,7 +296,8 @@ class Deriver(Sampling):
         other = Reference(key.families[-1], tuple(t.substitute(solved) for t in d.target), d.span)
         extra: list[Condition] = []
         try:
-            value = self._pair_value(key, view, left, right, me, other, ctx_ranges, extra)
+            with self._where(kept):
+                value = self._pair_value(key, view, left, right, me, other, ctx_ranges, extra)
         except NotDerived:
             if key.kind not in (ir.MOMENT, ir.COVARIANCE):
                 raise

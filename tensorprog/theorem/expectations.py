@@ -7,7 +7,7 @@ from dataclasses import replace
 import sympy
 
 from tensorprog.errors import NotDerived, ProgramError
-from tensorprog.program.affine import Affine, Range
+from tensorprog.program.affine import Range
 from tensorprog.program.types import Data, Scalar
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import (
@@ -102,7 +102,8 @@ class Expectations(Rules):
         if not isinstance(case.body, Pointwise):
             return [case]
         try:
-            self._flatten(case.body, None, {r.name: r for r in case.binders})
+            with self._where(case.conditions):
+                self._flatten(case.body, None, {r.name: r for r in case.binders})
         except Ambiguous as error:
             if depth >= MAX_SPLITS:
                 return [case]
@@ -123,25 +124,8 @@ class Expectations(Rules):
 
     def _meets(self, r: Reference, case: Case) -> list[Condition] | None:
         """The conditions that a member of a family is the one that this case defines; None where they are involved."""
-        conditions = []
-        own = {x.name: x for x in case.binders}
-        mapping: dict[str, Affine] = {}
-        for t, i in zip(case.target, r.indices, strict=True):
-            if not t.terms:
-                conditions.append(Condition("eq", i - t))
-            elif len(t.terms) == 1 and t.terms[0][1] == 1 and t.terms[0][0] in own and t.terms[0][0] not in mapping:
-                mapping[t.terms[0][0]] = i - t.constant
-            else:
-                return None
-        for name, value in mapping.items():
-            low, high = own[name].low, own[name].high
-            if not isinstance(low, Affine) or not isinstance(high, Affine):
-                return None
-            conditions += [
-                Condition("ge", value - low.substitute(mapping)),
-                Condition("ge", high.substitute(mapping) - value),
-            ]
-        return [*conditions, *(self._solve(c, mapping) for c in case.conditions)]
+        found = self._defines(r.indices, case, {})
+        return None if found is None else found[1]
 
     def _as_pointwise(self, body, r: Reference) -> Pointwise:
         if isinstance(body, Pointwise):

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import sympy
 
-from tensorprog.program.affine import Affine, Range, bound_symbols, map_bound, maximum, minimum
+from tensorprog.program.affine import (
+    Affine,
+    Range,
+    behind,
+    bound_symbols,
+    differences,
+    map_bound,
+    maximum,
+    minimum,
+    quotient,
+    remainder,
+)
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.substitution import binders
@@ -75,6 +88,7 @@ class Sides:
         self.zero_mean = self._zero_means()
         self.zero_scalars: dict[str, bool] = {}
         self.split_cases: dict[str, tuple[Case, ...]] = {}
+        self.given: tuple[Condition, ...] = ()  # what holds where the assignment in hand defines something
         self.index_names = {b.name for s in program.text.statements for b in binders(s)}
 
     def _ask(self, key: Key) -> None:
@@ -173,6 +187,15 @@ class Sides:
             values |= {size_symbol(s): size_symbol(s + "'") for s in self.program.open_sizes}
         return e.subs(values, simultaneous=True) if values else e
 
+    @contextmanager
+    def _where(self, conditions: Iterable[Condition]) -> Iterator[None]:
+        """While an assignment is looked at, of a case under these conditions."""
+        before, self.given = self.given, tuple(conditions)
+        try:
+            yield
+        finally:
+            self.given = before
+
     def _solve(self, c: Condition, solved) -> Condition:
         return replace(c, expression=c.expression.substitute(solved))
 
@@ -187,14 +210,7 @@ class Sides:
 
     def _settle_conditions(self, conditions: list[Condition], ranges) -> list[Condition] | None:
         """The conditions that are not certain; None where one cannot hold."""
-        kept = []
-        for c in conditions:
-            verdict = self.reader.certain(c, ranges)
-            if verdict is False:
-                return None
-            if verdict is None and c not in kept:
-                kept.append(c)
-        return self.reader.without_implied(kept, ranges)
+        return self.reader.left(conditions, ranges)
 
     def _equate(self, e: Affine, f: Affine, ranges: dict[str, Range], conditions, solved) -> bool:
         """Make two indices equal by solving for an index in `ranges`; False where they cannot be.
@@ -223,9 +239,15 @@ class Sides:
 
     def _replace_index(self, s: str, value: Affine, ranges, conditions, solved) -> None:
         """Put `value` for the index s, whose range becomes a bound on what stands in `value`."""
-        r = ranges.pop(s)
+        r = ranges[s]
         for name, x in list(ranges.items()):
-            ranges[name] = substitute_range(x, {s: value})
+            if s in _names(x):
+                if name in behind(value.symbols, ranges):
+                    # Its range would speak of the index itself: i ≤ P - s with i + j for s.
+                    ranges[name], more = ir.box(x, ranges)
+                    conditions += more
+                ranges[name] = substitute_range(ranges[name], {s: value})
+        del ranges[s]
         for name in list(solved):
             solved[name] = solved[name].substitute({s: value})
         solved[s] = value
@@ -292,7 +314,10 @@ class Sides:
             return ir.Where(tuple(conditions), body, ZERO) if conditions else body
         constants = [x for x in factors if isinstance(x, ir.Constant) and not indices_in(x.value, ctx.sums)]
         rest = [x for x in factors if x not in constants]
-        return product(*constants, ir.Sum(tuple(ctx.sums.values()), tuple(conditions), product(*rest)))
+        inside = tuple(c for c in conditions if c.expression.symbols & ctx.sums.keys())
+        outside = tuple(c for c in conditions if c not in inside)
+        value = product(*constants, ir.Sum(tuple(ctx.sums.values()), inside, product(*rest)))
+        return ir.Where(outside, value, ZERO) if outside else value
 
     def _case_at(
         self, r: Reference, side: str | None, ranges: dict[str, Range]
@@ -301,28 +326,47 @@ class Sides:
         chosen = None
         sizes = self._mapping({}, side)
         for case in self.reader.cases(r.name):
-            own = {x.name: x for x in case.binders}
-            mapping: dict[str, Affine] = {}
-            conditions: list[Condition] = []
-            for t, i in zip(case.target, r.indices, strict=True):
-                if len(t.terms) == 1 and t.terms[0][1] == 1 and t.terms[0][0] in own and t.terms[0][0] not in mapping:
-                    mapping[t.terms[0][0]] = i - (t - Affine.symbol(t.terms[0][0])).substitute(sizes)
-                elif t.terms:
-                    return None
-                else:
-                    conditions.append(Condition("eq", i - t.substitute(sizes)))
-            for name, value in mapping.items():
-                for bound, sign in ((own[name].low, 1), (own[name].high, -1)):
-                    if isinstance(bound, Affine):
-                        conditions.append(Condition("ge", (value - bound.substitute({**sizes, **mapping})) * sign))
-            conditions += [self._solve(c, {**sizes, **mapping}) for c in case.conditions]
-            verdicts = [self.reader.certain(c, ranges) for c in conditions]
+            member = self._defines(r.indices, case, sizes)
+            if member is None:
+                return None
+            mapping, conditions = member
+            verdicts = [self.reader.certain(c, ranges, self.given) for c in conditions]
             if any(v is False for v in verdicts):
                 continue
             if chosen is not None or any(v is None for v in verdicts):
                 return None if len(self.reader.cases(r.name)) > 1 else (case, mapping)
             chosen = case, mapping
         return chosen
+
+    def _defines(
+        self, indices: tuple[Affine, ...], case: Case, sizes: dict[str, Affine]
+    ) -> tuple[dict[str, Affine], list[Condition]] | None:
+        """The values of a case's indices at which it defines a member, and the conditions that it does.
+
+        sizes: what stands for the sizes of the run. None where an axis has several of the case's indices.
+        """
+        own = {x.name: x for x in case.binders}
+        mapping: dict[str, Affine] = {}
+        conditions: list[Condition] = []
+        for t, i in zip(case.target, indices, strict=True):
+            loops = t.symbols & own.keys()
+            if not loops:
+                conditions.append(Condition("eq", i - t.substitute(sizes)))
+                continue
+            (name, *more) = loops
+            factor = t.coefficient(name)
+            if more or name in mapping or name in t.divided or factor < 1:
+                return None
+            distance = i - (t - Affine.symbol(name) * factor).substitute(sizes)
+            mapping[name] = quotient(distance, factor)
+            if factor > 1:
+                conditions.append(Condition("eq", remainder(distance, Affine(factor))))
+        for name, value in mapping.items():
+            within = substitute_range(own[name], {**sizes, **mapping})
+            ends = differences(value, within.low) + differences(within.high, value)
+            conditions += [Condition("ge", e) for e in ends]
+        conditions += [self._solve(c, {**sizes, **mapping}) for c in case.conditions]
+        return mapping, conditions
 
 
 def gaussian(f: Family) -> bool:

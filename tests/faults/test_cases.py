@@ -73,3 +73,155 @@ def test_circular_filters_of_vectors(size, offsets, written):
     x = np.random.default_rng(size).normal(size=(1, size, 3))
     found = tp.parse(CIRCULAR.format(filter=written)).kernel()(x, None, "nngp")[0, 0]
     np.testing.assert_allclose(found, circular_by_hand(x[0], offsets), atol=1e-14)
+
+
+# ---------------------------------------------------------------- left-hand indices
+
+SIZED = """program sized(P)
+input x[p = 1..P] : R(d)
+weight U : A(n, d) ~ N(0, 1) / sqrt(d)
+weight W, V : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+for p = 1..P:
+    z[p] := erf(U @ x[p])
+"""
+
+SAME = {
+    "a parse triangle": (
+        3,
+        """for i = 1..P:
+    c[i, i] := z[i]
+for s = 1..P-1, i = 1..P-s:
+    c[i, i+s] := erf(W @ c[i, i+s-1] + V @ c[i+1, i+s])
+output y := v.T @ c[1, P] / sqrt(n)
+""",
+        """a := erf(W @ z[1] + V @ z[2])
+b := erf(W @ z[2] + V @ z[3])
+output y := v.T @ erf(W @ a + V @ b) / sqrt(n)
+""",
+    ),
+    "odd ones from their even neighbours": (
+        2,
+        """for p = 1..P:
+    h[2*p] := U @ x[p]
+for p = P-1..1 by -1:
+    h[2*p+1] := W @ erf(h[2*p]) + V @ erf(h[2*p+2])
+output y := sum[p = 2..2*P](v.T @ erf(h[p])) / sqrt(n)
+""",
+        "output y := (v.T @ (z[1] + z[2]) + v.T @ erf(W @ z[1] + V @ z[2])) / sqrt(n)\n",
+    ),
+    "counted down": (
+        3,
+        """for p = 1..P:
+    r[P-p] := z[p]
+for p = 0..P-1:
+    g[p] := erf(W @ r[p] + (V @ r[p+1] else 0))
+output y := (v.T @ g[0] + 2 * v.T @ g[P-1]) / sqrt(n)
+""",
+        "output y := (v.T @ erf(W @ z[3] + V @ z[2]) + 2 * v.T @ erf(W @ z[1])) / sqrt(n)\n",
+    ),
+    "two indices on one axis": (
+        3,
+        """for p = 1..P, a = 0..1:
+    r[2*p+a] := W @ z[p] if a == 0 else V @ z[p]
+output y := sum[p = 3..5](v.T @ erf(r[p] + r[p-1])) / sqrt(n)
+""",
+        """a := erf(V @ z[1] + W @ z[1])
+b := erf(W @ z[2] + V @ z[1])
+c := erf(V @ z[2] + W @ z[2])
+output y := v.T @ (a + b + c) / sqrt(n)
+""",
+    ),
+    "two assignments that share a triangle": (
+        3,
+        """for i = 1..P:
+    k[i, 0] := z[i]
+    for j = 1..i:
+        k[i, j] := erf(W @ k[i, j-1])
+    for j = i+1..P:
+        k[i, j] := erf(V @ k[i, j-1])
+output y := sum[i = 1..P](v.T @ k[i, P]) / sqrt(n)
+""",
+        """a := erf(V @ erf(V @ erf(W @ z[1])))
+b := erf(V @ erf(W @ erf(W @ z[2])))
+c := erf(W @ erf(W @ erf(W @ z[3])))
+output y := v.T @ (a + b + c) / sqrt(n)
+""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_left_hand_indices_as_written_out(name):
+    size, short, long = SAME[name]
+    x = np.random.default_rng(0).normal(size=(2, size, 3))
+    for found, wanted in zip(*(tp.parse(SIZED + s).kernel()(x) for s in (short, long)), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-14)
+
+
+def test_the_branch_not_taken_is_never_looked_up(text):
+    """A mean over nothing stands in it, which divides by 0."""
+    x = np.random.default_rng(0).normal(size=(2, 3, 4))
+    open_ended = tp.parse(text("T1")).kernel()
+    one = open_ended(x[:, :1])
+    k = x[:, 0] @ x[:, 0].T / 4
+    p = np.diagonal(k)
+    c = np.clip(k / np.sqrt(np.outer(p, p)), -1, 1)
+    wanted = np.sqrt(np.outer(p, p)) / (2 * np.pi) * (np.sqrt(1 - c**2) + (np.pi - np.arccos(c)) * c)
+    np.testing.assert_allclose(one.nngp, wanted, atol=1e-12)
+    np.testing.assert_allclose(open_ended(x[:, :2]).nngp, tp.parse(text("T1"), T=1).kernel()(x[:, :1]).nngp, atol=1e-12)
+
+
+# ---------------------------------------------------------------- choices inside of functions and sums
+
+
+def test_attention_with_relative_positions():
+    """o[i] = Σ_j a[i, j] (e[j] + r[i-j]): what is summed is read at an index that i, i' and j determine."""
+    program = tp.parse("""program relative(T)
+input x[i = 0..T] : R(d)
+weight U : A(n, d) ~ N(0, 1) / sqrt(d)
+vector r[k = 0..T] : G(n) ~ N(0, 1)
+vector v : G(n) ~ N(0, 1)
+for i = 0..T:
+    e[i] := U @ x[i]
+for i = 0..T:
+    o[i] := sum[j = 0..i](softmax[j](<e[j] + r[i-j], e[i] + r[i-j]> / n) * (e[j] + r[i-j]))
+output y[i = 0..T] := v.T @ o[i] / sqrt(n)
+""")
+    x = np.random.default_rng(0).normal(size=(1, 4, 3))
+    k = x[0] @ x[0].T / 3
+    a = np.tril(np.exp(k))
+    a /= a.sum(1, keepdims=True)
+    wanted = a @ k @ a.T
+    for i in range(4):
+        for j in range(4):
+            wanted[i, j] += sum(a[i, i - s] * a[j, j - s] for s in range(min(i, j) + 1))
+    np.testing.assert_allclose(program.kernel()(x, None, "nngp")[0, 0], wanted, atol=1e-12)
+
+
+def test_softmax_of_what_is_the_same_for_all(head, orthonormal):
+    program = head("output y := sum[p = 1..P](softmax[p](<h[p], u[1]> / n) * v.T @ h[p]) / sqrt(n)\n")
+    np.testing.assert_allclose(program.kernel()(orthonormal(3), None, "nngp"), [[1 / 3]], atol=1e-15)
+
+
+def test_vectors_by_cases_inside_of_functions(head, orthonormal):
+    """A filter of vectors: E[k[a]² h[p+a]²] = 1 for each tap inside; and a number where a vector is out of range."""
+    taps = head("""vector k[a = -1..1] : G(n) ~ N(0, 1)
+for p = 1..P:
+    e[p] := sum[a = -1..1](k[a] * (h[p+a] else 0))
+output y[p = 1..P] := v.T @ e[p] / sqrt(n)
+""")
+    found = taps.kernel()(orthonormal(3))
+    np.testing.assert_allclose(found.nngp[0, 0], np.diag([2, 3, 2]), atol=1e-14)
+    np.testing.assert_allclose(found.ntk[0, 0], 3 * found.nngp[0, 0], atol=1e-14)
+    number = head("""for p = 1..P:
+    e[p] := sin((h[p-1] else P) - (2 if p == P else h[p]))
+output y[p = 1..P] := v.T @ e[p] / sqrt(n)
+""")
+    # sin of 3 - h1, h1 - h2, h2 - 2
+    means, by = np.array([3, 0, -2]), np.array([[-1, 0, 0], [1, -1, 0], [0, 1, 0]])
+    k = by @ by.T
+    p = np.diagonal(k)
+    even, odd = (np.exp(-(p[:, None] + p) / 2 + s * k) / 2 for s in (1, -1))
+    wanted = even * np.cos(means[:, None] - means) - odd * np.cos(means[:, None] + means)
+    np.testing.assert_allclose(number.kernel()(orthonormal(3), None, "nngp")[0, 0], wanted, atol=1e-10)

@@ -235,9 +235,10 @@ def placed(shape, dtype, pieces):
         starts, sizes, strides = [], [], []
         for index, size in zip(where, shape, strict=True):
             # All of an axis, whose size may be a symbol in export.
-            low, high, stride = (0, size, 1) if index == slice(None) else _slice(index).indices(size)
+            every = index == slice(None)
+            low, high, stride = (0, size, 1) if every else _slice(index).indices(size)
             starts.append(low)
-            sizes.append(size if high is size else max(high - low, 0))
+            sizes.append(size if every else max(high - low, 0))
             strides.append(stride)
         if any(stride != 1 for stride in strides):
             result = (jnp.zeros(shape, dtype) if result is None else result).at[where].add(value)
