@@ -9,7 +9,7 @@ import scaling
 import side_by_side
 import slow_kinds
 
-PARTS = ("nt", "slow", "accuracy", "scaling")
+PARTS = ("nt", "slow", "accuracy", "variances", "scaling")
 
 
 def main() -> None:
@@ -27,6 +27,9 @@ def main() -> None:
     if "accuracy" in arguments.only:
         print("\n## float32 against float64\n")
         accuracy.show(arguments.quick)
+    if "variances" in arguments.only:
+        print("\n## Accuracy at any variance")
+        accuracy.show_variances(arguments.quick)
     if "scaling" in arguments.only:
         print("\n## Scaling, and against plain NumPy\n")
         scaling.show(arguments.quick)
