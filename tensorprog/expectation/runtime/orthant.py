@@ -1,9 +1,12 @@
 """Expectations of step and relu of Gaussians with means, by the bivariate normal distribution function."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from .shapes import correlation, reciprocal, same_rank, sine
 
@@ -86,16 +89,30 @@ def step_step(k, p, q, mu, nu):
     return bivariate_normal(h, j, c)
 
 
-@step_step.defjvp
+def _slope(zero, *terms):
+    """The sum of slopes times tangents, for what moves: pairs (function that gives the slope, tangent)."""
+    moved = [slope() * tangent for slope, tangent in terms if type(tangent) is not SymbolicZero]
+    return sum(moved[1:], moved[0]) if moved else jnp.zeros_like(zero)
+
+
+@partial(step_step.defjvp, symbolic_zeros=True)
 def _step_step_jvp(primals, tangents):
     _, p, q, mu, nu, h, j, c = _deviations(*primals)
     dk, dp, dq, dmu, dnu = tangents
     p_root, q_root = reciprocal(jnp.sqrt(p)), reciprocal(jnp.sqrt(q))
-    dh, dj = (dmu - 0.5 * mu * dp * p_root**2) * p_root, (dnu - 0.5 * nu * dq * q_root**2) * q_root
-    dc = dk * p_root * q_root - 0.5 * c * (dp * p_root**2 + dq * q_root**2)
     by_c = normal_density(j) * normal_density(given(h, j, c)) * reciprocal(sine(c))
-    slope = normal_density(h) * ndtr(given(j, h, c)) * dh + normal_density(j) * ndtr(given(h, j, c)) * dj + by_c * dc
-    return step_step(*primals), slope
+    by_mu = lambda: normal_density(h) * ndtr(given(j, h, c)) * p_root  # noqa: E731
+    by_nu = lambda: normal_density(j) * ndtr(given(h, j, c)) * q_root  # noqa: E731
+    value = step_step(*primals)
+    slope = _slope(
+        value,
+        (lambda: by_c * p_root * q_root, dk),
+        (lambda: -0.5 * p_root**2 * (mu * by_mu() + c * by_c), dp),
+        (lambda: -0.5 * q_root**2 * (nu * by_nu() + c * by_c), dq),
+        (by_mu, dmu),
+        (by_nu, dnu),
+    )
+    return value, slope
 
 
 @jax.custom_jvp
@@ -140,14 +157,20 @@ def relu_relu(k, p, q, mu, nu):
     return (mu * nu + k) * bivariate_normal(h, j, c) + edges + corner
 
 
-@relu_relu.defjvp
+@partial(relu_relu.defjvp, symbolic_zeros=True)
 def _relu_relu_jvp(primals, tangents):
     k, p, q, mu, nu, h, j, c = _deviations(*primals)
     dk, dp, dq, dmu, dnu = tangents
-    by_p, by_q = 0.5 * _relu_at_edge(p, q, h, j, c), 0.5 * _relu_at_edge(q, p, j, h, c)
-    slope = step_step(*primals) * dk + by_p * dp + by_q * dq
-    slope = slope + step_relu(k, p, q, mu, nu) * dmu + step_relu(k, q, p, nu, mu) * dnu
-    return relu_relu(*primals), slope
+    value = relu_relu(*primals)
+    slope = _slope(
+        value,
+        (lambda: step_step(*primals), dk),
+        (lambda: 0.5 * _relu_at_edge(p, q, h, j, c), dp),
+        (lambda: 0.5 * _relu_at_edge(q, p, j, h, c), dq),
+        (lambda: step_relu(k, p, q, mu, nu), dmu),
+        (lambda: step_relu(k, q, p, nu, mu), dnu),
+    )
+    return value, slope
 
 
 def step_mean(p, mu):

@@ -11,6 +11,8 @@ from tensorprog.expectation import JointPlan, MeanPlan, Plan, plan_joint, plan_m
 from tensorprog.functions.decimals import rounded
 from tensorprog.theorem import recursion as ir
 
+GENERAL = "Gaussian integral"
+"""The rule whose formulas are long, where another knows a shorter one."""
 K, P, Q = sympy.Dummy("k", real=True), sympy.Dummy("p", positive=True), sympy.Dummy("q", positive=True)
 MU, NU = sympy.Dummy("mu", real=True), sympy.Dummy("nu", real=True)
 C = sympy.Dummy("c", real=True)
@@ -55,7 +57,7 @@ def entries(node: ir.JointExpectation):
 def pair_form(node: ir.PairExpectation, primitives: Primitives) -> Form | None:
     """The closed form of E f(z) g(w), or None where there is none.
 
-    Where the pair's own rule has none, but (f, g) are the derivatives of a pair that has one, it is the
+    Where the pair's own rule has none, or a long one, but (f, g) are the derivatives of a pair that has one, it is the
     derivative of that in the covariance (Price's theorem).
     """
     before = primitives.get((node.f, node.g))
@@ -68,13 +70,19 @@ def pair_form(node: ir.PairExpectation, primitives: Primitives) -> Form | None:
 def _pair_form(f, g, z, w, means, before, same) -> Form | None:
     mu, nu = (MU if means[0] else 0), (NU if means[1] else 0)
 
+    own = plan_pair(f, g, z, w, mean_f=means[0], mean_g=means[1])
+    whole = None if before is None else plan_pair(*before, z, w, mean_f=means[0], mean_g=means[1])
+    # erf' is a Gaussian, but the papers have its expectation as the derivative of the arcsine kernel
+
     def form(k):
-        found = plan_pair(f, g, z, w, mean_f=means[0], mean_g=means[1]).symbolic(k, P, Q, mu, nu)
-        if found is None and before is not None:
-            whole = plan_pair(before[0], before[1], z, w, mean_f=means[0], mean_g=means[1]).symbolic(K, P, Q, mu, nu)
-            found = None if whole is None else _tidy(whole.diff(K)).xreplace({K: k})
+        found = None if own.rule == GENERAL else own.symbolic(k, P, Q, mu, nu)
+        if found is None and whole is not None:
+            primitive = whole.symbolic(K, P, Q, mu, nu)
+            found = None if primitive is None else _tidy(primitive.diff(K)).xreplace({K: k})
             if found is not None and sympy.count_ops(found) > MOST_OPERATIONS:
                 found = None
+        if found is None and not (own.rule == GENERAL and any(means)):  # with means they fill more than a line
+            found = own.symbolic(k, P, Q, mu, nu)
         return found
 
     plain = form(K)
