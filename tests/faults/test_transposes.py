@@ -188,3 +188,22 @@ def test_loops_of_a_matrix_and_its_transpose(kind):
     """<x, (W.T W)^k x>/n: the moments 1, 2, 5, 14 of Marchenko and Pastur."""
     moments = np.ravel(tp.parse(SPECTRUM + LOOPS[kind]).limits()["q"])
     np.testing.assert_allclose(sorted(moments), [1, 2, 5, 14][: len(moments)], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_one_family_by_a_matrix_and_its_transpose():
+    """h[1] := W @ …, h[2] := W.T @ …: as with a name for each."""
+    text = """program p()
+input x : R(d)
+weight U : A(n, d) ~ N(0, 1) / sqrt(d)
+weight W : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+h[0] := U @ x
+h[1] := W @ relu(h[0])
+h[2] := W.T @ relu(h[1])
+h[3] := W @ (relu(h[2]) + h[1])
+output y := v.T @ relu(h[3]) / sqrt(n)
+"""
+    apart = text.replace("[", "").replace("]", "")
+    one, two = (tp.parse(t).kernel()(PLANE[:1], get="nngp") for t in (text, apart))
+    np.testing.assert_allclose(one, two, rtol=1e-4)
