@@ -162,8 +162,8 @@ def test_derivative_observations(one, function, slope):
     [
         ("abs(x)**0.75", [0.86003998732452, 1.82758497276396]),
         ("log(abs(x))", [(np.euler_gamma + np.log(2)) ** 2 / 4 + np.pi**2 / 8]),
-        ("x * log(abs(x))", [0.366793144452853, 1.73358628891387]),
-        ("relu(x)**0.75", [0.43001999366226, 0.91379248638198]),
+        pytest.param("x * log(abs(x))", [0.366793144452853, 1.73358628891387], marks=pytest.mark.slow),
+        pytest.param("relu(x)**0.75", [0.43001999366226, 0.91379248638198], marks=pytest.mark.slow),
     ],
 )
 def test_singular_points_that_have_integrals(one, function, right):
@@ -174,7 +174,7 @@ def test_singular_points_that_have_integrals(one, function, right):
 @pytest.mark.parametrize(
     ("function", "right"),
     [
-        ("abs(sin(x))", [(1 - np.exp(-2)) / 2, 1.0]),
+        pytest.param("abs(sin(x))", [(1 - np.exp(-2)) / 2, 1.0], marks=pytest.mark.slow),
         ("relu(sin(3 * x))", [(1 - np.exp(-18)) / 4, 2.5 + 2 * np.exp(-18)]),
         ("x * sign(sin(x))", [1.0]),
     ],

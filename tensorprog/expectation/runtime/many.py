@@ -4,11 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .shapes import common_shape, correlation, same_rank
+from .shapes import RESOLUTION, common_shape, correlation, same_rank
 from .split import gauss_legendre, tanh_sinh
 
 MANY_REACH = {True: 8.0, False: 6.0}
-MANY_OUTER, MANY_INNER = {True: tanh_sinh(101), False: tanh_sinh(41)}, gauss_legendre(16)
+MANY_OUTER, MANY_INNER = (
+    {True: tanh_sinh(int(101 * RESOLUTION)), False: tanh_sinh(int(41 * RESOLUTION))},
+    gauss_legendre(int(16 * RESOLUTION)),
+)
 """Nodes between two kinks: crowded at both, near which the inner integral changes within sqrt(1 - c²); and even."""
 PANEL = 3.0
 """Deviations over which the inner nodes resolve a Gaussian."""
