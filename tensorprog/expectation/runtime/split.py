@@ -68,10 +68,7 @@ def log_spaced(step):
 
 
 # by dtype: step in the logarithm of the distance from a cut, and how far below the finest change the nodes reach
-OUTER_NODES = {
-    double: (step, log_spaced(step)) for double, step in ((True, 0.24 / RESOLUTION), (False, 0.36 / RESOLUTION))
-}
-INNER_NODES = {
+GRADED_NODES = {
     double: (step, log_spaced(step)) for double, step in ((True, 0.20 / RESOLUTION), (False, 0.30 / RESOLUTION))
 }
 GRADED_MARGIN = {True: 8.0, False: 5.0}
@@ -85,7 +82,7 @@ def depth_of(root, finest):
     return jnp.clip(jnp.log(SPLIT_REACH * jnp.maximum(largest, finest) / finest), 2.0, 24.0)
 
 
-def integrate_graded(integrand, places, mean, root, depth, nodes, shape, dtype):
+def integrate_graded(integrand, places, mean, root, depth, shape, dtype):
     """E integrand(z, (z - mean)/root) for a Gaussian z of that mean and deviation. The line is cut at the places, about
     which the nodes are spaced evenly in the logarithm of the distance: changes on every scale down to exp(-depth)
     deviations are resolved alike.
@@ -102,7 +99,7 @@ def integrate_graded(integrand, places, mean, root, depth, nodes, shape, dtype):
         jnp.stack([jnp.broadcast_to(jnp.asarray(v, dtype), shape) for v in values]) for values in (edges, natural)
     )
     double = dtype == jnp.float64
-    step, tables = nodes[double]
+    step, tables = GRADED_NODES[double]
     half = jnp.ceil((depth + GRADED_MARGIN[double]) / step).astype(int)
     known = all(isinstance(n, int) for n in shape)
     batch = max(1, min(128, GRADED_BATCH // max(int(np.prod(shape)), 1))) if known else 1
@@ -169,7 +166,6 @@ def split_pair(f_places, g_places, finest=(1.0, 1.0), centred=False):
                 nu + c * (q_root * x),
                 q_root * s,
                 inner_depth,
-                INNER_NODES,
                 jnp.broadcast_shapes(x.shape, shape),
                 dtype,
             )
@@ -179,9 +175,7 @@ def split_pair(f_places, g_places, finest=(1.0, 1.0), centred=False):
         if not centred:
             crossings = [standardized(place, nu, q_root * c) for place in g_places(*g_scalars)]
             places += [mu + p_root * jnp.clip(x, -2 * SPLIT_REACH, 2 * SPLIT_REACH) for x in crossings]
-        return integrate_graded(
-            outer, places, mu, p_root, outer_depth, OUTER_NODES if centred else INNER_NODES, shape, dtype
-        )
+        return integrate_graded(outer, places, mu, p_root, outer_depth, shape, dtype)
 
     return rule
 
@@ -194,6 +188,6 @@ def split_mean(places, finest=1.0):
         root, shape = jnp.sqrt(jnp.maximum(p, 0)), common_shape(p, mu, *scalars)
         cuts = [*places(*scalars), mu]
         depth = depth_of(root, finest)
-        return integrate_graded(lambda z, _: f(z, *scalars), cuts, mu, root, depth, INNER_NODES, shape, p.dtype)
+        return integrate_graded(lambda z, _: f(z, *scalars), cuts, mu, root, depth, shape, p.dtype)
 
     return rule
