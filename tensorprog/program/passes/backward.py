@@ -89,12 +89,12 @@ def _with_plain_readouts(program: ir.Program) -> ir.Program:
     statements: list[syntax.Statement] = []
     for s in tree.statements:
         if isinstance(s, syntax.Random) and any(v.name in roots for v in s.variables):
-            for v in s.variables:
+            for x in s.variables:
                 law = s.law
-                if v.name in roots and law.multiplier is not None:
+                if x.name in roots and law.multiplier is not None:
                     moved = divide if law.divides else multiply
-                    law = replace(law, multiplier=moved(law.multiplier, roots[v.name]))
-                statements.append(replace(s, variables=(v,), law=law))
+                    law = replace(law, multiplier=moved(law.multiplier, roots[x.name]))
+                statements.append(replace(s, variables=(x,), law=law))
         else:
             statements.append(_in_outputs(s, outputs, readout))
     return build_tree(replace(tree, statements=tuple(statements)), {}, program.source, program.filename)

@@ -227,7 +227,7 @@ class Reads:
 
     def _nonlinear(self, e: syntax.Expr, here: _Here) -> None:
         """What a coordinatewise expression reads, in reductions over vectors too."""
-        reductions: dict[syntax.Expr, syntax.Name] = {}
+        reductions: dict[syntax.Reduction, syntax.Name] = {}
 
         def hide(x):
             if isinstance(x, syntax.Reduction) and not self._scalar(x):
@@ -235,7 +235,7 @@ class Reads:
             return None
 
         hidden = rename(e, hide)
-        shown = {name: r for r, name in reductions.items()}
+        shown: dict[syntax.Expr, syntax.Reduction] = {name: r for r, name in reductions.items()}
 
         def show(x):
             return rename(
@@ -307,7 +307,8 @@ class Reads:
 
     def _copy(self, e: syntax.Reduction, low: syntax.Expr | None = None, high: syntax.Expr | None = None):
         """The indices and the body of a reduction under other names, the ranges written out, or with other ends."""
-        binders, mapping = [], {}
+        binders: list[syntax.Binder] = []
+        mapping: dict[syntax.Expr, syntax.Expr] = {}
         for b in e.binders:
             r = self._range(b)
             ends = (rename(bound_expression(x, e), lambda s: mapping.get(s)) for x in (r.low, r.high))
