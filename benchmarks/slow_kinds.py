@@ -39,8 +39,10 @@ output y := mean[p = 1..P](v.T @ relu(f[p])) / sqrt(n)""",
 STRIDED = ROW.replace(
     "BODY",
     """h[p = 1..P] := sum[a = -1..1](U[a] @ (x[p+a] else 0))
-g[p = 1..P/2] := sum[a = -1..1](V[a] @ (relu(NORM(h[2*p+a])) else 0))
-f[p = 1..P/4] := sum[a = -1..1](W[a] @ (relu(NORM(g[2*p+a])) else 0))
+y1[p = 1..P] := relu(NORM(h[p]))
+g[p = 1..P/2] := sum[a = -1..1](V[a] @ (y1[2*p+a] else 0))
+y2[p = 1..P/2] := relu(NORM(g[p]))
+f[p = 1..P/4] := sum[a = -1..1](W[a] @ (y2[2*p+a] else 0))
 output y := mean[p = 1..P/4](v.T @ relu(NORM(f[p]))) / sqrt(n)""",
 )
 

@@ -47,7 +47,7 @@ class _Chain:
 def with_layers_rolled(recursion: Recursion) -> Recursion:
     """The recursion with chains of alike tables as tables over layers; the last member's name stands for all."""
     tables = dict(recursion.tables)
-    kept = {recursion.output, *recursion.limits}
+    kept = {k for k in (recursion.output, *recursion.limits) if k is not None}
     taken = {s for t in tables.values() for a in t.axes for s in (a.range.name, a.range.name.rstrip("'"))}
     taken |= {s for t in tables.values() for c in t.clauses for r in _ranges(c) for s in (r.name,)}
     taken |= set(recursion.program.integers) | {p.name for p in recursion.program.parameters}  # type: ignore[attr-defined]

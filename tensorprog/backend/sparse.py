@@ -28,7 +28,7 @@ MOST_CLAUSES = 100
 def with_sparse_tables_read_through(recursion: Recursion) -> Recursion:
     """The recursion without the tables that only pass on others, and with equations in sums solved."""
     tables = dict(recursion.tables)
-    kept = {recursion.output, *recursion.limits}
+    kept = {k for k in (recursion.output, *recursion.limits) if k is not None}
     read_from_runs = {
         x.key for t in tables.values() for c in t.clauses for x in ir.reads(c.value) if x.side is not None
     }

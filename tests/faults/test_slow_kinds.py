@@ -104,7 +104,15 @@ def test_strides_and_gaps(read, index, offsets, length, outputs):
     check(layered(body, length, outputs, len(offsets)), layers, length)
 
 
-@pytest.mark.parametrize(("length", "width", "stride"), [(8, 2, 2), (9, 3, 2), (11, 5, 5), (7, 2, 1)])
+@pytest.mark.parametrize(
+    ("length", "width", "stride"),
+    [
+        (8, 2, 2),
+        (9, 3, 2),
+        pytest.param(11, 5, 5, marks=pytest.mark.slow),
+        pytest.param(7, 2, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_average_pooling(length, width, stride):
     """Windows that overlap or not, and that leave out the last entries of an odd length."""
     outputs = (length - width) // stride + 1
@@ -171,8 +179,8 @@ def test_transposed_convolutions(body):
     ("condition", "index"),
     [
         ("if p == 2*q or p == 2*q - 1 else 0", lambda q, a: 2 * q - a),
-        ("if p >= 2*q - 1 and p <= 2*q else 0", lambda q, a: 2 * q - a),
-        ("if 3*q - 2 == p else 0", lambda q, a: 3 * q - 2 if a == 0 else 0),
+        pytest.param("if p >= 2*q - 1 and p <= 2*q else 0", lambda q, a: 2 * q - a, marks=pytest.mark.slow),
+        pytest.param("if 3*q - 2 == p else 0", lambda q, a: 3 * q - 2 if a == 0 else 0, marks=pytest.mark.slow),
         ("if q == p + 1 else 0", lambda q, a: q - 1 if a == 0 else 0),
     ],
     ids=["nearest", "nearest by order", "zeros between", "shift"],
@@ -195,9 +203,9 @@ CIRCULAR = {
 }
 
 
-@pytest.mark.parametrize("body", CIRCULAR.values(), ids=CIRCULAR)
-def test_circular_filters(body):
-    length = 6
+@pytest.mark.parametrize("way", ["else", pytest.param("if", marks=pytest.mark.slow), "added", "mod"])
+def test_circular_filters(way):
+    length, body = 6, CIRCULAR[way]
     wrapped = taps(length, length, lambda p, a: 1 + (p + a - 1) % length, (-1, 0, 1))
     program = layered(body, length, length, 3)
     check(program, [*first(length), ("conv", wrapped), ("relu",)], length)

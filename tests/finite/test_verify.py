@@ -44,10 +44,10 @@ def _double_precision_stays():
     jax.config.update("jax_enable_x64", True)
 
 
-SAMPLED = ("gru", "lstm", "mgu", "cnn_max", "batchnorm_phi")  # their limits take longest
+LONGEST = ("gru", "lstm", "mgu", "cnn_max", "batchnorm_phi", "wide_resnet")  # limits are sampled, or networks large
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SAMPLED)) for n in CASES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONGEST)) for n in CASES])
 def test_deviations_fall_like_one_over_the_root_of_the_width(name, rng):
     shape, settings = CASES[name]
     program = tp.load(name, **settings)
