@@ -15,6 +15,7 @@ import pytest
 import tensorprog as tp
 from tensorprog import functions
 from tensorprog.lowering import compiled
+from tensorprog.program.affine import bound_symbols, evaluate_bound
 
 BUNDLED = sorted(p.stem for p in (Path(__file__).parents[2] / "programs").glob("*.netsor"))
 BESIDE = sorted(p.stem for p in (Path(__file__).parent / "programs").glob("*.netsor"))
@@ -51,7 +52,7 @@ def own_names(text: str) -> list[str]:
 def renamed(text: str, names: dict[str, str]) -> str:
     """The text with other names; a type `H(n)` and a law `N(0, 1)` are not what it declares."""
     text = re.sub(r"//[^\n]*", "", text)
-    return re.sub(r"(?<!\w\.)\b[A-Za-z_]\w*(?!\((?<=[AGHCRN]\())", lambda m: names.get(m[0], m[0]), text)
+    return re.sub(r"(?<![^.]\.)\b[A-Za-z_]\w*(?!\((?<=[AGHCRN]\())", lambda m: names.get(m[0], m[0]), text)
 
 
 def words_of(source: str) -> list[str]:
@@ -135,7 +136,10 @@ class Small:
         program, rng, data = self.program, np.random.default_rng(0), {}
         for f in program.ir.inputs:
             open_size = 4 if "batchnorm" in str(program) else 3
-            shape = [open_size if any(r.high.terms) else r.high.constant - r.low.constant + 1 for r in f.ranges]
+            ends = [
+                evaluate_bound(b, dict.fromkeys(bound_symbols(b), open_size)) for r in f.ranges for b in (r.low, r.high)
+            ]
+            shape = [high - low + 1 for low, high in zip(ends[::2], ends[1::2], strict=True)]
             data[f.name] = rng.normal(size=(2, *shape, *([4] if hasattr(f.type, "size") else [])))
         with jax.disable_jit():
             if program.recursion.output is None:
