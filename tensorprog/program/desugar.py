@@ -12,6 +12,7 @@ indices: `phi(h[l-1, i+a, j+b])` reads `phi_h[l-1, i+a, j+b]`, and `phi_h` is as
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from tensorprog.errors import ProgramError
@@ -559,39 +560,66 @@ class Desugarer:
 
     def _as_conditional(self, value: syntax.Expr, otherwise: syntax.Expr, e: syntax.Expr) -> syntax.Expr:
         """`( value else otherwise )` with the ranges of the indices inside written out as a condition."""
-        condition: syntax.Condition | None = None
-        for s, inner in self._guarded(value, {}):
-            with self.scope.bound([Binding(r) for r in inner.values()]):
-                indices = [self.scope.affine(i) for i in s.indices]
-            for index, r in zip(indices, self.scope.ranges.get(s.name, ()), strict=False):
-                for op, end, largest in ((">=", r.low, False), ("<=", r.high, True)):
-                    edge = bound_expression(extent(index, inner, largest), s)
-                    c = syntax.Comparison(op, edge, bound_expression(end, s), span=e.span)
-                    condition = c if condition is None else syntax.And(condition, c, span=e.span)
-        if condition is None:
-            return value
-        return syntax.Conditional(value, condition, otherwise, span=e.span)
+        condition = self._inside(value, {}, e)
+        return value if condition is None else syntax.Conditional(value, condition, otherwise, span=e.span)
 
-    def _guarded(self, e: syntax.Expr, inner: dict[str, Range]):
-        """The references inside a guard, with the ranges of the sums around them; guards further inside left out."""
+    def _inside(self, e: syntax.Expr, inner: dict[str, Range], guard: syntax.Expr) -> syntax.Condition | None:
+        """When every index in e that is looked up is in range; None for always. `inner`: the ranges of sums around.
+
+        A guard in it is in range where its value is or, in its place, what follows its own `else`.
+        """
         match e:
-            case syntax.Guard():
-                return
+            case syntax.Guard(value, otherwise):
+                a, b = self._inside(value, inner, guard), self._inside(otherwise, inner, guard)
+                if a is None or b is None:
+                    return None
+                self._same_for_all(inner, guard)
+                return syntax.Or(a, b, span=guard.span)
+            case syntax.Conditional(then, condition, otherwise):
+                a, b = self._inside(then, inner, guard), self._inside(otherwise, inner, guard)
+                if a is None and b is None:
+                    return None
+                self._same_for_all(inner, guard)
+                taken = ((condition, a), (syntax.Not(condition), b))
+                first, second = (c if x is None else syntax.And(c, x, span=guard.span) for c, x in taken)
+                return syntax.Or(first, second, span=guard.span)
             case syntax.Index(_, indices):
-                yield e, inner
-                for i in indices:
-                    yield from ((p, inner) for p in self.scope.positions(i) if isinstance(p, syntax.Index))
-                return
+                positions = (p for i in indices for p in self.scope.positions(i) if isinstance(p, syntax.Index))
+                return _all(c for s in (e, *positions) for c in self._in_ranges(s, inner, guard))
             case syntax.Reduction(_, binders, body):
                 with self.scope.binding(binders) as bindings:
                     own = {b.range.name: b.range for b in bindings}
-                    yield from list(self._guarded(body, {**inner, **own}))
-                return
-        for s in subexpressions(e, deep=False):
-            yield from self._guarded(s, inner)
+                    return self._inside(body, {**inner, **own}, guard)
+        return _all(self._inside(s, inner, guard) for s in subexpressions(e, deep=False))
+
+    def _in_ranges(self, s: syntax.Index, inner: dict[str, Range], guard: syntax.Expr) -> list[syntax.Condition]:
+        with self.scope.bound([Binding(r) for r in inner.values()]):
+            indices = [self.scope.affine(i) for i in s.indices]
+        found: list[syntax.Condition] = []
+        for index, r in zip(indices, self.scope.ranges.get(s.name, ()), strict=False):
+            for op, end, largest in ((">=", r.low, False), ("<=", r.high, True)):
+                edge = bound_expression(extent(index, inner, largest), s)
+                found.append(syntax.Comparison(op, edge, bound_expression(end, s), span=guard.span))
+        return found
+
+    def _same_for_all(self, inner: dict[str, Range], guard: syntax.Expr) -> None:
+        if inner:
+            raise ProgramError(
+                f"what this `else` replaces chooses for each {' and '.join(inner)} by itself: assign that first",
+                guard.span,
+            )
 
 
 # ---------------------------------------------------------------- helpers
+
+
+def _all(conditions: Iterable[syntax.Condition | None]) -> syntax.Condition | None:
+    """All of the conditions; None where there is nothing to ask."""
+    result: syntax.Condition | None = None
+    for c in conditions:
+        if c is not None:
+            result = c if result is None else syntax.And(result, c, span=c.span)
+    return result
 
 
 def bound_expression(bound, at: syntax.Expr) -> syntax.Expr:

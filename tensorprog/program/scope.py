@@ -21,6 +21,7 @@ REDUCTIONS = ("sum", "mean", "prod", "max", "min")
 MAPS = ("softmax", "batchnorm")
 CONSTANTS = {"pi": sympy.pi}
 
+_MOST_DIGITS = 18  # of an integer in an index, which is computed with in 64 bits
 _LARGEST = sympy.Float("1.7976931348623157e308")
 _DIGITS = 323  # a power of numbers with more digits, before or after the point, leaves floating point
 _POINTS = 64  # values of an index at which numbers are looked at
@@ -124,6 +125,8 @@ class Scope:
             case syntax.Number(text):
                 if not text.isdigit():
                     raise ProgramError(f"an index or a range needs an integer, not {text}", e.span)
+                if len(text.lstrip("0")) > _MOST_DIGITS:
+                    raise ProgramError("this index is too large", e.span)
                 return Affine(int(text))
             case syntax.Name(name):
                 if name in self.indices or name in self.features:

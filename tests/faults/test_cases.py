@@ -225,3 +225,34 @@ output y[p = 1..P] := v.T @ e[p] / sqrt(n)
     even, odd = (np.exp(-(p[:, None] + p) / 2 + s * k) / 2 for s in (1, -1))
     wanted = even * np.cos(means[:, None] - means) - odd * np.cos(means[:, None] + means)
     np.testing.assert_allclose(number.kernel()(orthonormal(3), None, "nngp")[0, 0], wanted, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "k[999999999999999999999999, j = 1..P] := 0",
+        "k[j = 1..P] := h[j] if j < 99999999999999999999 else 0",
+        "k[j = 1..P] := h[j - 9999999999999999999 + 9999999999999999999]",
+    ],
+)
+def test_integers_that_no_index_has(head, statement):
+    with pytest.raises(tp.ProgramError, match="this index is too large") as error:
+        head(f"{statement}\noutput y := v.T @ h[1] / sqrt(n)\n")
+    assert error.value.line == 8
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("written", "chosen"),
+    [
+        ("L[0] @ ((z[i+1] else z[i-2]) else z[i])", lambda i, p: i + 1 if i < p else i - 2 if i > 2 else i),
+        ("L[0] @ ((z[i+1] if i < P else z[1]) else z[i-1])", lambda i, p: i + 1 if i < p else 1),
+    ],
+)
+def test_choices_inside_of_else(size, written, chosen):
+    """What follows `else` is for what neither an inner `else` nor an inner `if` finds in range."""
+    x = np.random.default_rng(size).normal(size=(1, size, 3))
+    s = second_moments(x[0] @ x[0].T / 3)
+    at = [chosen(i, size) - 1 for i in range(1, size + 1)]
+    found = tp.parse(CIRCULAR.format(filter=written)).kernel()(x, None, "nngp")[0, 0]
+    np.testing.assert_allclose(found, second_moments(s[np.ix_(at, at)]), atol=1e-14)
