@@ -59,9 +59,11 @@ def kernels(name, p, q, c, single):
     norms = np.sqrt(square(f, p) * square(f, q)), np.sqrt(square(along, p) * square(f, q))
     # and in single precision rounding turns an input by a little, which a large slope in the correlation magnifies
     turn, least = (abs(moved), 1e-2) if single else (0, 1e-4)
+    # rounding of slopes that are odd and narrow, which cancel to far less than their norms
+    rounded = 1e-8 * abs(c) * np.sqrt(p * q * square(slope, p) * square(slope, q))
     sizes = [
         max(abs(nngp), least * norms[0]),
-        max(abs(nngp) + abs(moved), least * norms[0]),
+        max(abs(nngp) + abs(moved), least * norms[0], rounded),
         max(abs(change), least * norms[1], turn),
     ]
     return np.array([nngp, nngp + moved, change]), np.array(sizes)
