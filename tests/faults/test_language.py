@@ -207,6 +207,7 @@ def test_a_bias_of_the_output_in_finite_networks():
     assert max(report.deviations["nngp"].max(), report.deviations["ntk"].max()) < 0.2
 
 
+@pytest.mark.slow
 def test_a_bias_of_the_output_where_the_kernel_is_sampled():
     body = """program sampled()
 input x : R(d)
@@ -276,7 +277,10 @@ output y := v.T @ {readout} / sqrt(n)
 """
 
 
-@pytest.mark.parametrize("readout", ["tanh(h)", "(h * tanh(h) * sin(h) * softplus(h))"])
+SAMPLED = pytest.param("(h * tanh(h) * sin(h) * softplus(h))", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("readout", ["tanh(h)", SAMPLED])
 def test_laws_may_depend_on_sizes_that_both_runs_share(readout):
     program = tp.parse(OVER_AN_AXIS.format(readout=readout))
     x = RNG.normal(size=(2, 3, 2))
@@ -287,6 +291,7 @@ def test_laws_may_depend_on_sizes_that_both_runs_share(readout):
         program.kernel()(x, x[:, :2])
 
 
+@pytest.mark.slow
 def test_laws_over_an_axis_in_what_is_emitted_and_at_a_width():
     program = tp.parse(OVER_AN_AXIS.format(readout="relu(h)"))
     x = RNG.normal(size=(2, 3, 2))
@@ -335,6 +340,7 @@ def test_data_as_indices_are_one_hot_data():
     assert "t_{i} = t'_{i'}" in program.derive("nngp").latex()
 
 
+@pytest.mark.slow
 def test_the_ntk_of_data_as_indices_by_its_backward_pass():
     program = tp.parse(TOKENS)
     backward = program.backward()
@@ -398,6 +404,7 @@ def test_data_as_indices_in_finite_networks():
             np.testing.assert_allclose(found[i, j], params["v"] @ np.maximum(value, 0) / 8**0.5, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_data_as_indices_where_the_kernel_is_sampled():
     value = "softplus(h[t[i]]) * h[t[i]] * tanh(L[1, 1] @ h[t[i]])"
     program = tp.parse(LOOKUPS.format(value=value))
