@@ -123,7 +123,7 @@ def facts(expr: sympy.Expr, symbol: sympy.Symbol) -> Facts:
     }
     bounded = {place: p for place, p in known.items() if not p.edge and p.level is not None}
     jumps = tuple(place for place, p in bounded.items() if p.level == -1 and not p.exponents[0])
-    levels = [p.level if place in jumps else max(p.level or 0, 0) for place, p in bounded.items()]
+    levels = [-1 if place in jumps else max(p.level or 0, 0) for place, p in bounded.items()]
     return Facts(
         kinks=tuple(place for place in bounded if place not in jumps),
         jumps=jumps,

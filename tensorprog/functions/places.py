@@ -62,14 +62,15 @@ def look(expr: sympy.Expr, symbol: sympy.Symbol, at: sympy.Expr, exact: bool) ->
     exponents = [0.0, 0.0]
     for order in range(MOST_ORDER + 1):
         sides = [[value(derivative, symbol, place + s * h) for h in steps] for s in (-1, 1)]
-        if any(v is None for side in sides for v in side):
+        below, above = ([v for v in side if v is not None] for side in sides)
+        if len(below) + len(above) < 4:
             return Place(order - 1, order == 0, (exponents[0], exponents[1]))
-        growth = min(_exponent(*map(abs, side), steps) for side in sides)
-        gap = [abs(a - b) for a, b in zip(*sides, strict=True)]
+        growth = min(_exponent(abs(side[0]), abs(side[1]), steps) for side in (below, above))
+        gap = [abs(a - b) for a, b in zip(below, above, strict=True)]
         unbounded = growth < -0.02
         if unbounded and order < 2:
             exponents[order] = growth
-        if unbounded or not _vanishes(gap, steps, noise * (1 + max(abs(v) for side in sides for v in side))):
+        if unbounded or not _vanishes(gap, steps, noise * (1 + max(abs(v) for v in (*below, *above)))):
             level = order - 1
             break
         derivative = derivative.diff(symbol)
@@ -101,8 +102,9 @@ def polynomial(expr, symbol, place, reach: float, tolerance: float, terms: int =
     """Coefficients, from the constant on, in x - place of what equals the function within `reach`, or None."""
     with mpmath.workdps(DIGITS):
         nodes = [mpmath.mpf(float(reach * np.cos(np.pi * (i + 0.5) / terms))) for i in range(terms)]
-        values = [value(expr, symbol, place + sympy.Float(x, DIGITS)) for x in nodes]
-        if any(v is None for v in values):
+        found = [value(expr, symbol, place + sympy.Float(x, DIGITS)) for x in nodes]
+        values = [v for v in found if v is not None]
+        if len(values) < len(found):
             return None
         scaled = [x / reach for x in nodes]
         matrix = mpmath.matrix([[x**j for j in range(terms)] for x in scaled])

@@ -100,7 +100,9 @@ def _exponential(term) -> tuple[sympy.Expr, sympy.Expr]:
 
 
 def _head(name):
-    return lookup(name).symbolic
+    found = lookup(name)
+    assert found is not None
+    return found.symbolic
 
 
 def _logarithm(argument):

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import sympy
 
-from tensorprog import functions
 from tensorprog.errors import ProgramError, Span
 from tensorprog.functions import facts, text
+from tensorprog.functions.registry import head
 from tensorprog.program.affine import evaluate_bound, map_bound
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.substitution import free_names
@@ -183,7 +183,7 @@ def _undefined(f: sympy.Expr, z: sympy.Symbol, squared: bool) -> tuple[str, str]
             f"{name} is not a real number on one side of z = {text(known.edges[0])}, and a Gaussian takes all values",
             "take abs(x) or relu(x) in place of x",
         )
-    if known.infinite and (squared or facts(sympy.sqrt(functions.lookup("abs").symbolic(f)), z).infinite):
+    if known.infinite and (squared or facts(sympy.sqrt(head("abs")(f)), z).infinite):
         return (
             f"{name} grows so fast at z = {text(known.infinite[0])} that its moments are infinite",
             "keep away from the pole: 1 / (abs(x) + 0.1), say",

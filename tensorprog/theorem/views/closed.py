@@ -71,7 +71,7 @@ def _pair_form(f, g, z, w, means, before, same) -> Form | None:
     mu, nu = (MU if means[0] else 0), (NU if means[1] else 0)
 
     own = plan_pair(f, g, z, w, mean_f=means[0], mean_g=means[1])
-    whole = None if before is None else plan_pair(*before, z, w, mean_f=means[0], mean_g=means[1])
+    whole = None if before is None else plan_pair(before[0], before[1], z, w, mean_f=means[0], mean_g=means[1])
     # erf' is a Gaussian, but the papers have its expectation as the derivative of the arcsine kernel
 
     def form(k):
