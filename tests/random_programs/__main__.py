@@ -15,7 +15,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.random_programs", description=__doc__)
     parser.add_argument("first", type=int)
     parser.add_argument("last", type=int, help="one behind the last seed")
-    parser.add_argument("--tier", type=int, default=1, help="1: check, derivations, core; 2: numbers too")
+    parser.add_argument(
+        "--tier",
+        type=int,
+        default=1,
+        help="1: what is printed; 2: kernels; 3: those of the core form, and the NTK two ways",
+    )
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for a seed")
     parser.add_argument("--show", type=int, help="print the program of this many failures of each kind", default=1)
     parser.add_argument("--trace", action="store_true", help="print tracebacks")

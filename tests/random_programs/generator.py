@@ -56,11 +56,17 @@ class Sample:
     text: str
     shapes: dict[str, tuple[int, ...]]
     stages: tuple[str, ...]
+    tokens: dict[str, int]  # inputs that are indices, and how many there are
 
     def data(self, runs: int = 2) -> dict[str, np.ndarray]:
         """Inputs of `runs` runs, of norms near one a feature."""
         rng = np.random.default_rng(self.seed)
-        return {name: rng.normal(size=(runs, *shape)) for name, shape in self.shapes.items()}
+        return {
+            name: rng.integers(1, self.tokens[name] + 1, (runs, *shape))
+            if name in self.tokens
+            else rng.normal(size=(runs, *shape))
+            for name, shape in self.shapes.items()
+        }
 
 
 def sample(seed: int) -> Sample:
@@ -81,6 +87,7 @@ class _Writer:
     laws: list[str] = field(default_factory=list)
     body: list[str] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
     families: list[Family] = field(default_factory=list)
     weights: dict[tuple[str, str, tuple[str, ...]], list[str]] = field(default_factory=dict)
     stages: list[str] = field(default_factory=list)
@@ -266,11 +273,14 @@ class _Writer:
         else:
             defs = self.defs
         text = "\n".join([header, *declared, *defs, *self.body, output]) + "\n"
-        return Sample(self.seed, text, self.shapes, tuple(self.stages))
+        return Sample(self.seed, text, self.shapes, tuple(self.stages), self.tokens)
 
     def data(self) -> None:
-        kind = self.rng.choice(("one", "row", "row", "row", "grid", "two", "graph"))
+        kind = self.rng.choice(("one", "row", "row", "row", "grid", "two", "graph", "tokens"))
         self.stages.append(kind)
+        if kind == "tokens":
+            self.words()
+            return
         x = self.new("x", "inp", "data")
         axes: tuple[Axis, ...] = ()
         if kind in ("row", "two", "graph"):
@@ -316,6 +326,21 @@ class _Writer:
         if self.one_in(3):
             terms.append(self.bias("n"))
         self.assign(self.new("h", "h0"), at, " + ".join(terms))
+
+    def words(self) -> None:
+        """Integers for data, and a family that they choose from."""
+        t, e, axis, count = self.new("t", "words"), self.new("E"), self.size(), self.pick(2, 3)
+        i = self.index()
+        w = self.index(i)
+        self.inputs.append(f"input {t}[{i} = {axis}] : index({count})")
+        self.shapes[t], self.tokens[t] = (axis.count,), count
+        self.laws.append(
+            f"vector {e}[{w} = 1..{count}] : G(n) ~ {self.pick('N(0, 1)', 'N(1/2, 1/3)', 'N(0, 1) * sqrt(0.7)')}"
+        )
+        value = self.pick(f"{e}[{t}[{i}]]", f"{e}[{t}[{i}]]", f"{e}[{t}[{i}]] + ({e}[{t}[{i}-1]] / 2 else 0)")
+        if self.one_in(3):
+            value = f"{self.weight('n', 'n')} @ {self.function()}({e}[{t}[{i}]])"
+        self.assign(self.new("h"), ((i, axis),), value)
 
     def layer_of_data(self, data: Family, at, features: str) -> str:
         if at and self.one_in(3):
@@ -436,6 +461,8 @@ class _Writer:
         i = self.index()
         count = (f.axes[0].count + 1) // 2
         half = Axis("1", str(count), 1, count)
+        if f.axes[0].high.isidentifier() and self.one_in(2):
+            half = Axis("1", f"({f.axes[0].high}+1)/2", 1, count)
         if self.one_in(2):
             a = self.index(i)
             w = self.weight("n", f.width, ((a, Axis("-1", "0", -1, 0)),))
@@ -567,13 +594,20 @@ class _Writer:
             return False
         i, axis = self.around(f)[0]
         h = f.name
-        value = self.pick(
-            f"{h}[{i}+1] if {i} < {axis.high} else {h}[1]",
-            f"{h}[{axis.high}+1-{i}]",
-            f"({h}[{i}+1] else {h}[{i}+1-{axis.high}])",
-            f"({h}[{i}-1] else ({h}[{i}+1] else {h}[{i}]))",
-            f"{h}[{i}] if {i} == 1 or {i} == {axis.high} else ({h}[{i}-1] + {h}[{i}+1]) / 2",
-            f"{h}[1] if {i} != 1 else {h}[{axis.high}]",
+        value = (
+            self.pick(
+                f"{h}[{i}+1] if {i} < {axis.high} else {h}[1]",
+                f"{h}[{axis.high}+1-{i}]",
+                f"({h}[{i}+1] else {h}[{i}+1-{axis.high}])",
+                f"({h}[{i}-1] else ({h}[{i}+1] else {h}[{i}]))",
+                f"{h}[{i}] if {i} == 1 or {i} == {axis.high} else ({h}[{i}-1] + {h}[{i}+1]) / 2",
+                f"{h}[1] if {i} != 1 else {h}[{axis.high}]",
+                f"{h}[({i}+1) mod {axis.high}]",
+                f"{h}[({i}-1) mod {axis.high}] - {h}[{i}]",
+                f"{h}[{i}] if {i} mod 2 == 0 else {h}[({i}+1) mod {axis.high}]",
+            )
+            if axis.high.isidentifier()
+            else f"{h}[{i}]"
         )
         if self.one_in(2):
             value = f"{self.weight('n', f.width)} @ ({value})"
@@ -722,6 +756,15 @@ class _Writer:
     # ------------------------------------------------------------ outputs
 
     def output(self) -> str:
+        """The output, with a bias of its own now and then."""
+        text = self.readout()
+        if self.one_in(6):
+            c = self.new("c", "bias")
+            self.laws.append(f"scalar {c} ~ {self.pick('N(0, 1/2)', 'N(0, 1) * sqrt(0.3)', 'N(0, 0)')}")
+            text += f" + {c}"
+        return text
+
+    def readout(self) -> str:
         f = self.families[-1]
         at = self.around(f)
         v = self.new("v", "readout")

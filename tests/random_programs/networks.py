@@ -26,6 +26,15 @@ COMPARE = {
     ">=": operator.ge,
 }
 
+WHOLE = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.floordiv,
+    "mod": operator.mod,
+    "**": pow,
+}
+
 
 class OutOfRange(Exception):
     """An index is outside of a family's range."""
@@ -165,6 +174,7 @@ class Interpreter:
         for s in self.tree.statements:
             if isinstance(s, syntax.Input):
                 self._input(s)
+        self.scalars: set[str] = set()
         self.box: dict[str, list[tuple[int, int]]] = {}
         self.parameters: dict[str, object] = {}
         self.vectors: dict[str, tuple[float, float, bool]] = {}
@@ -236,7 +246,9 @@ class Interpreter:
         mean, variance = self.number(law.mean, {}), self.number(law.variance, {})
         m = 1.0 if law.multiplier is None else self.number(law.multiplier, {})
         m = 1 / m if law.divides else m
-        shape = [self.number(a, {}) for a in s.type.arguments]
+        shape = [1] if s.kind == "scalar" else [self.number(a, {}) for a in s.type.arguments]
+        if s.kind == "scalar":
+            self.scalars |= {v.name for v in s.variables}
         for v in s.variables:
             self.box[v.name] = []
             spans = [self._span(a, {}) for a in v.axes]
@@ -255,6 +267,9 @@ class Interpreter:
     # ------------------------------------------------------------ numbers
 
     def integer(self, e, env) -> int:
+        if isinstance(e, syntax.Binary):
+            a, b = self.integer(e.left, env), self.integer(e.right, env)
+            return WHOLE[e.op](a, b)
         value = self.number(e, env)
         assert float(value).is_integer(), e
         return int(value)
@@ -266,7 +281,7 @@ class Interpreter:
     def holds(self, c, env) -> bool:
         match c:
             case syntax.Comparison():
-                return COMPARE[c.op](self.number(c.left, env), self.number(c.right, env))
+                return COMPARE[c.op](self.integer(c.left, env), self.integer(c.right, env))
             case syntax.And():
                 return self.holds(c.left, env) and self.holds(c.right, env)
             case syntax.Or():
@@ -314,7 +329,7 @@ class Interpreter:
                     return self.numbers[e.name]
                 return self.member(e.name, ())
             case syntax.Index():
-                return self.member(e.name, tuple(self.integer(i, env) for i in e.indices))
+                return self.entry(e, env)
             case syntax.Negate():
                 return -at(e.operand)
             case syntax.Binary(op="@"):
@@ -349,6 +364,29 @@ class Interpreter:
                 return x.mean() if isinstance(x, Value) else 0.0
         raise AssertionError(e)
 
+    def entry(self, e: syntax.Index, env):
+        """A member at indices of which one may be data, and those that are a `mod` go round their axis."""
+        indices: list[int | np.ndarray] = []
+        for k, i in enumerate(e.indices):
+            if isinstance(i, syntax.Index):
+                indices.append(self.entry(i, env)[0, :, 0].astype(int))
+            elif isinstance(i, syntax.Binary) and i.op == "mod":
+                low = self.box[e.name][k][0]
+                count = self.integer(i.right, env)
+                indices.append(low + (self.integer(i.left, env) - low) % count)
+            else:
+                indices.append(self.integer(i, env))
+        chosen = next((i for i in indices if isinstance(i, np.ndarray)), None)
+        if chosen is None:
+            return self.member(e.name, tuple(indices))
+        parents, total = [], 0.0
+        for number in sorted(set(chosen)):
+            value = self.member(e.name, tuple(number if i is chosen else i for i in indices))
+            mask = (chosen == number)[None, :, None]
+            total = total + np.where(mask, value.array, 0)
+            parents.append((value, lambda g, m=mask: np.where(m, g, 0)))
+        return Value(total, tuple(parents))
+
     def call(self, name, arguments, keywords):
         if name in self.definitions:
             d = self.definitions[name]
@@ -361,6 +399,8 @@ class Interpreter:
             return value
         if name == "layernorm":
             x, eps = arguments[0], keywords.get("eps", arguments[1] if len(arguments) > 1 else 0.0)
+            if not isinstance(x, Value):
+                return 0.0
             centred = x - x.mean()
             return centred / ((centred * centred).mean() + eps) ** 0.5
         if isinstance(self.numbers.get(name), str):
@@ -494,7 +534,7 @@ class Interpreter:
 
         for name, indices in self.outputs:
             walk(self.members[name, indices][0])
-        return names & {k[0] for k, p in self.parameters.items() if isinstance(p, Value)}
+        return self.scalars | names & {k[0] for k, p in self.parameters.items() if isinstance(p, Value)}
 
 
 def exp(x):
