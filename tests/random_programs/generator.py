@@ -94,6 +94,11 @@ class _Writer:
     functions: tuple[str, ...] = FUNCTIONS
     heavy: int = 0  # products, attention, maxima: what makes expectations of many Gaussians
 
+    @property
+    def newer(self) -> bool:
+        """Seeds keep their programs: those from here on have indices that wrap around, tokens and output biases too."""
+        return self.seed >= 5000
+
     def __post_init__(self) -> None:
         self.rng = random.Random(f"program {self.seed}")
 
@@ -276,7 +281,9 @@ class _Writer:
         return Sample(self.seed, text, self.shapes, tuple(self.stages), self.tokens)
 
     def data(self) -> None:
-        kind = self.rng.choice(("one", "row", "row", "row", "grid", "two", "graph", "tokens"))
+        kind = self.rng.choice(
+            ("one", "row", "row", "row", "grid", "two", "graph", *(["tokens"] if self.newer else []))
+        )
         self.stages.append(kind)
         if kind == "tokens":
             self.words()
@@ -461,7 +468,7 @@ class _Writer:
         i = self.index()
         count = (f.axes[0].count + 1) // 2
         half = Axis("1", str(count), 1, count)
-        if f.axes[0].high.isidentifier() and self.one_in(2):
+        if self.newer and f.axes[0].high.isidentifier() and self.one_in(2):
             half = Axis("1", f"({f.axes[0].high}+1)/2", 1, count)
         if self.one_in(2):
             a = self.index(i)
@@ -594,21 +601,21 @@ class _Writer:
             return False
         i, axis = self.around(f)[0]
         h = f.name
-        value = (
-            self.pick(
-                f"{h}[{i}+1] if {i} < {axis.high} else {h}[1]",
-                f"{h}[{axis.high}+1-{i}]",
-                f"({h}[{i}+1] else {h}[{i}+1-{axis.high}])",
-                f"({h}[{i}-1] else ({h}[{i}+1] else {h}[{i}]))",
-                f"{h}[{i}] if {i} == 1 or {i} == {axis.high} else ({h}[{i}-1] + {h}[{i}+1]) / 2",
-                f"{h}[1] if {i} != 1 else {h}[{axis.high}]",
+        ways = [
+            f"{h}[{i}+1] if {i} < {axis.high} else {h}[1]",
+            f"{h}[{axis.high}+1-{i}]",
+            f"({h}[{i}+1] else {h}[{i}+1-{axis.high}])",
+            f"({h}[{i}-1] else ({h}[{i}+1] else {h}[{i}]))",
+            f"{h}[{i}] if {i} == 1 or {i} == {axis.high} else ({h}[{i}-1] + {h}[{i}+1]) / 2",
+            f"{h}[1] if {i} != 1 else {h}[{axis.high}]",
+        ]
+        if self.newer and axis.high.isidentifier():
+            ways += [
                 f"{h}[({i}+1) mod {axis.high}]",
                 f"{h}[({i}-1) mod {axis.high}] - {h}[{i}]",
                 f"{h}[{i}] if {i} mod 2 == 0 else {h}[({i}+1) mod {axis.high}]",
-            )
-            if axis.high.isidentifier()
-            else f"{h}[{i}]"
-        )
+            ]
+        value = self.rng.choice(ways)
         if self.one_in(2):
             value = f"{self.weight('n', f.width)} @ ({value})"
             self.assign(self.new("c"), ((i, axis),), value)
@@ -758,7 +765,7 @@ class _Writer:
     def output(self) -> str:
         """The output, with a bias of its own now and then."""
         text = self.readout()
-        if self.one_in(6):
+        if self.newer and self.one_in(6):
             c = self.new("c", "bias")
             self.laws.append(f"scalar {c} ~ {self.pick('N(0, 1/2)', 'N(0, 1) * sqrt(0.3)', 'N(0, 0)')}")
             text += f" + {c}"
