@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tensorprog.arguments import Argument, read_argument
 from tensorprog.finite.empirical import KERNELS, empirical_kernels
 from tensorprog.finite.network import FiniteNetwork, frozen
-from tensorprog.program.ir import Program
+from tensorprog.program import ir
 from tensorprog.program.types import Process
 from tensorprog.settings import kernel_names, shown, whole
 
@@ -143,7 +143,7 @@ def verify(
     Raises ProgramError where a limit does not exist, ValueError where an argument does not fit, or where a network does
     not fit the memory.
     """
-    if not isinstance(getattr(program, "ir", None), Program):
+    if not isinstance(getattr(program, "ir", None), ir.Program):
         raise ValueError(f"a program is verified, from load or parse, not {shown(program)}")
     widths = _widths(widths)
     chosen = _seeds(seeds)
