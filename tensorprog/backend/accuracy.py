@@ -74,8 +74,7 @@ class Accuracy:
 
     def _in_double(self, kernel: Kernel, x1: Arrays, x2: Arrays | None, names: tuple[str, ...], *more) -> list:
         with jax.enable_x64(True):
-            wide = lambda x: None if x is None else {n: np.asarray(a, np.float64) for n, a in x.items()}  # noqa: E731
-            return [np.asarray(k) for k in kernel(wide(x1), wide(x2), names, *more)]
+            return [np.asarray(k) for k in kernel(_wide(x1), None if x2 is None else _wide(x2), names, *more)]
 
     def warn(self, results: Sequence[Any], x1: Arrays, x2: Arrays | None, names: tuple[str, ...], *more) -> None:
         """A RuntimeWarning for entries that are not finite: where the first is, and whether float64 would do."""
@@ -95,3 +94,8 @@ class Accuracy:
                 else:
                     text += ": it overflows in float32 and in float64"
             warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+def _wide(x: Arrays) -> dict[str, np.ndarray]:
+    """The arrays in float64; those of integers, which are indices, stay as they are."""
+    return {n: a if np.issubdtype(a.dtype, np.integer) else np.asarray(a, np.float64) for n, a in x.items()}

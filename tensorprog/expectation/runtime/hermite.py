@@ -52,13 +52,13 @@ def series_pair(fallback, local=None, centred=True, finest=1.0):
 
     def rule(f, g, k, p, q, mu, nu, f_scalars, g_scalars):
         if centred:
-            return _series(rest, f, g, k, p, q, mu, nu, f_scalars, g_scalars, True)
+            return _series(rest, True, f, g, k, p, q, mu, nu, f_scalars, g_scalars)
         k, p, q, mu, nu, *scalars = same_rank(k, p, q, mu, nu, *f_scalars, *g_scalars)
         f_scalars, g_scalars = scalars[: len(f_scalars)], scalars[len(f_scalars) :]
         largest = jnp.maximum(jnp.max(p), jnp.max(q))
         return lax.cond(
             largest <= EVEN_VARIANCE * finest**2,
-            lambda values: _series(rest, f, g, *values, False),
+            lambda values: _series(rest, False, f, g, *values),
             lambda values: fallback(f, g, *values),
             (k, p, q, mu, nu, tuple(f_scalars), tuple(g_scalars)),
         )
@@ -66,7 +66,7 @@ def series_pair(fallback, local=None, centred=True, finest=1.0):
     return rule
 
 
-def _series(rest, f, g, k, p, q, mu, nu, f_scalars, g_scalars, centred):
+def _series(rest, centred, f, g, k, p, q, mu, nu, f_scalars, g_scalars):
     k, p, q, mu, nu, *scalars = same_rank(k, p, q, mu, nu, *f_scalars, *g_scalars)
     f_scalars, g_scalars = scalars[: len(f_scalars)], scalars[len(f_scalars) :]
     left, right = common_shape(p, mu, *f_scalars), common_shape(q, nu, *g_scalars)
@@ -163,7 +163,7 @@ def _by_slices(rest, f, g, shape, arrays, f_scalars, g_scalars, centred):
     def one(slices):
         slices = list(slices)
         k, p, q, mu, nu, *values = (slices.pop(0) if a.shape[0] > 1 else a[0] for a in everything)
-        return _series(rest, f, g, k, p, q, mu, nu, values[: len(f_scalars)], values[len(f_scalars) :], centred)
+        return _series(rest, centred, f, g, k, p, q, mu, nu, values[: len(f_scalars)], values[len(f_scalars) :])
 
     return lax.map(one, tuple(moving)) if moving else one(())[None]
 

@@ -110,7 +110,8 @@ def many_pair(f_places, g_places, f_reach, g_reach):
         count = 5 + len(f_scalars)
 
         def split(arrays):
-            return block(f, g, *arrays[:5], tuple(arrays[5:count]), tuple(arrays[count:]))
+            values = (*arrays[:5], tuple(arrays[5:count]), tuple(arrays[count:]))
+            return block(f, g, *values)
 
         if len(common_shape(*everything)) == 0:
             return split(everything)

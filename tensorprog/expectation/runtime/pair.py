@@ -87,7 +87,7 @@ class _Slopes:
         slopes = (1 - side, side)
         if self.times[side] < 1:
             share = 0.5 * reciprocal(variance)
-            return self.mean(*functions, slopes, away=True) * share, share
+            return self.mean(functions[0], functions[1], slopes, away=True) * share, share
         chosen, scalars, left = list(functions), list(self.scalars), list(self.times)
         chosen[side] = slope_by_variance(functions[side])
         scalars[side] = (*scalars[side], self.moments[3 + side], variance)

@@ -90,13 +90,13 @@ def integrate_graded(integrand, places, mean, root, depth, shape, dtype):
     The trapezoidal rule in a on left + (right - left)/(1 + exp(-a)); `depth` may be traced, and gives the number of
     nodes. z is taken from the nearer cut, so that it keeps its digits there.
     """
-    edges, natural = [-SPLIT_REACH, SPLIT_REACH], [mean - root * SPLIT_REACH, mean + root * SPLIT_REACH]
+    cuts, places_of_cuts = [-SPLIT_REACH, SPLIT_REACH], [mean - root * SPLIT_REACH, mean + root * SPLIT_REACH]
     for place in places:
         x = jnp.clip(standardized(place, mean, root), -SPLIT_REACH, SPLIT_REACH)
-        edges = inserted(edges, x)
-        natural = inserted(natural, jnp.where(jnp.abs(x) < SPLIT_REACH, place, mean + root * x))
+        cuts = inserted(cuts, x)
+        places_of_cuts = inserted(places_of_cuts, jnp.where(jnp.abs(x) < SPLIT_REACH, place, mean + root * x))
     edges, natural = (
-        jnp.stack([jnp.broadcast_to(jnp.asarray(v, dtype), shape) for v in values]) for values in (edges, natural)
+        jnp.stack([jnp.broadcast_to(jnp.asarray(v, dtype), shape) for v in values]) for values in (cuts, places_of_cuts)
     )
     double = dtype == jnp.float64
     step, tables = GRADED_NODES[double]
