@@ -36,7 +36,7 @@ def mutant(seed: int) -> tuple[str, str]:
 
 
 def _tokens(text: str) -> list[str]:
-    return TOKEN.findall(text)
+    return TOKEN.findall(text) or ["\n"]
 
 
 def _places(tokens: list[str]) -> list[int]:
