@@ -137,7 +137,8 @@ class Holding:
                     return [_Shape()]
                 return [self._shape_of(f, t) for t in self._terms(f)]
             case Linear(terms):
-                return [_Shape() if t.vector is None else self.shapes.get(t.vector.name, _Shape()) for t in terms]
+                shapes = [_Shape() if t.vector is None else self.shapes.get(t.vector.name, _Shape()) for t in terms]
+                return shapes + [s for s, t in zip(shapes, terms, strict=True) if t.sums]  # a sum adds up several
         return [_Shape()]
 
     def _shape_of(self, f: Pointwise, t: HeldTerm) -> _Shape:

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy.special import erf
 
 import tensorprog as tp
 
@@ -174,3 +175,52 @@ output y := v.T @ relu(h[K]) / sqrt(n)
     )
     one, two = (tp.parse(t).kernel()(PAIR, get="nngp") for t in (text, apart))
     np.testing.assert_allclose(one, two, rtol=5e-3)
+
+
+FILTERED = """program filtered(P)
+input x[p = 1..P] : R(d)
+weight U : A(n, d) ~ N(0, 1) / sqrt(d)
+vector k[a = -1..1] : G(n) ~ N(0, 1)
+vector v : G(n) ~ N(0, 1)
+for p = 1..P:
+    z[p] := relu(U @ x[p])
+for p = 1..P:
+    e[p] := sum[a = -1..1](k[a] * (z[p+a] else 0))
+output {output} / sqrt(n)
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "get"),
+    [
+        ("y[p = 1..P] := v.T @ e[p]", "nngp"),
+        pytest.param("y[p = 1..P] := v.T @ e[p]", "ntk", marks=pytest.mark.slow),
+        pytest.param("y[p = 1..P] := sum[a = -1..1](v.T @ (k[a] * (z[p+a] else 0)))", "nngp", marks=pytest.mark.slow),
+    ],
+)
+def test_a_filter_of_vectors_on_functions_of_gaussians(output, get):
+    """e[p] = Σ_a k[a] z[p+a] adds up products of two Gaussians each: samples are needed of one of them."""
+    x = np.random.default_rng(0).normal(size=(1, 3, 3))
+    k = x[0] @ x[0].T / 3
+    p = np.diag(k)
+    z = relu_dual(k, p[:, None], p[None])
+    step = (np.pi - np.arccos(np.clip(k / np.sqrt(np.outer(p, p)), -1, 1))) / (2 * np.pi)
+    shifts = [np.eye(3, k=a) for a in (-1, 0, 1)]
+    nngp, by_u = (sum(s @ m @ s.T for s in shifts) for m in (z, step * k))
+    found = tp.parse(FILTERED.format(output=output)).kernel()(x, get=get)
+    np.testing.assert_allclose(found[0, 0], nngp if get == "nngp" else 2 * nngp + by_u, rtol=2e-2)
+
+
+def test_a_program_of_a_matrix_and_its_transpose_that_is_sampled(text):
+    """By Gauss-Hermite rules of the limit: m = Ẑ + c arctan(a) with c = E arctan'(k), and W.T @ tanh(m) is Gaussian."""
+    z, w = np.polynomial.hermite_e.hermegauss(120)
+    w = w / w.sum()
+    of_k = w @ np.arctan(z * np.sqrt(PAIR[0] @ PAIR[0] / 3)) ** 2
+    hat, c = w @ np.arctan(z * np.sqrt(of_k)) ** 2, w @ (1 / (1 + z * z * of_k))
+    m = z[:, None] * np.sqrt(hat) + c * np.arctan(z * np.sqrt(PAIR[0] @ PAIR[0] / 3))
+    a = z * np.sqrt(w @ np.tanh(m) ** 2 @ w)
+    last = erf(a) * np.tanh(a)
+    # a2 is b, of mean 1/3 and variance 1/2
+    right = w @ last**2 + 2 * 2 / 3 * (w @ last) + 4 * (1 / 9 + 1 / 2)
+    nngp = tp.parse(text("sampled_einsum")).kernel()(PAIR[:1], get="nngp")
+    np.testing.assert_allclose(nngp, [[right]], rtol=2e-3)

@@ -15,6 +15,10 @@ from .paths import ZERO_VECTOR, Gaussian, Groups, _Run, pivot_root, sum_of_data
 from .reductions import Stack, stacked_values
 
 
+class Unheld(Exception):
+    """What is added up or multiplied has no form as samples times held factors of one class."""
+
+
 class Mixed:
     """Π of the held factors in `common` (class → number of the factor) times the samples `value`.
 
@@ -27,12 +31,12 @@ class Mixed:
 
 
 def sum_class(terms):
-    """The class over whose factors a sum runs; None for a sum that needs none."""
+    """The class over whose factors a sum runs; None for a sum that needs none. Raises Unheld where it needs several."""
     found = {t.main for t in terms if t.main is not None}
     if not found and len(terms) > 1:
         found = {c for t in terms for c in t.common}
-    if len(found) > 1:
-        raise AssertionError("a sum over held factors of several classes")
+    if len(found) > 1 or (len(terms) > 1 and any(t.common.keys() - found for t in terms)):
+        raise Unheld
     return next(iter(found), None)
 
 
@@ -54,6 +58,8 @@ class _Held(_Run):
             common = dict(part.common)
             for name, k in factors:
                 group, number = self.hold(vectors[k], name)
+                if group in common or group == part.main:
+                    raise Unheld
                 common[group] = number
             part = Mixed(part.value, common, part.main)
             if coefficient is not None:
@@ -142,6 +148,7 @@ class Layout:
     """What two runs share: groups, which of them are held, and how operands of a channel are laid out.
 
     main, commons: channel → the class summed over, and the classes of which an operand has one factor.
+    Raises Unheld where Gaussians that are correlated, or added up, leave no such form.
     """
 
     def __init__(self, survey_of_run, *runs):
@@ -154,6 +161,8 @@ class Layout:
         self.main, self.commons = {}, {}
         for s in self.surveys:
             for channel, (mains, commons) in s.operands.items():
+                if len(mains | {self.main.get(channel)} - {None}) > 1:
+                    raise Unheld
                 self.main[channel] = next(iter(mains | {self.main.get(channel)} - {None}), None)
                 self.commons.setdefault(channel, set()).update(commons)
         for channel, main in self.main.items():

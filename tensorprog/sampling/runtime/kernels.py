@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from .held import HeldPath, HeldSurvey, Layout, held_outputs
+from .held import HeldPath, HeldSurvey, Layout, Unheld, held_outputs
 from .lattice import normal_points
 from .paths import ZERO_VECTOR, Groups, Path, Survey, output_kernels
 
@@ -48,7 +48,7 @@ def survey_of(shapes):
 
 @functools.lru_cache(maxsize=64)
 def layout_of(*runs):
-    """What runs on inputs of these shapes draw and hold."""
+    """What runs on inputs of these shapes draw and hold; None where they can hold nothing."""
     ones = dict.fromkeys(PARAMETERS, 1.0)
 
     def survey(shapes, groups):
@@ -64,7 +64,10 @@ def layout_of(*runs):
         without_computing(run, shapes)
         return found[0]
 
-    return Layout(survey, *runs)
+    try:
+        return Layout(survey, *runs)
+    except Unheld:
+        return None
 
 
 def output_shape(x):
@@ -105,10 +108,10 @@ def pair_points(x1, x2, ntk, points, replicates, seed, dtype):
     shapes = shapes_of(x1), shapes_of(x2)
     normals = lambda d: normal_points(d, points, replicates, seed, dtype)  # noqa: E731
     held = plain = None
-    if HELD:
-        layout = layout_of(*shapes)
+    layout = layout_of(*shapes) if HELD else None
+    if layout is not None:
         held = normals(sum(sum(drawn_counts(layout, run)) for run in (0, 1)))
-    if ntk or not HELD:
+    if ntk or layout is None:
         plain = normals(sum(len(survey_of(s).drawn) for s in shapes))
     return held, plain
 
