@@ -64,10 +64,11 @@ class Scope:
     def known(self) -> list[str]:
         return [*self.parameters, *self.widths, *self.features, *self.ranges, *self.indices, *self.functions]
 
-    def undefined(self, name: str, span: Span) -> ProgramError:
+    def undefined(self, name: str, span: Span, hint: str | None = None) -> ProgramError:
+        """The error of a name that nothing declares; `hint` is for one that resembles none that is."""
         if name in CORE or name in REDUCTIONS or name in MAPS or self.is_function(name):
             return ProgramError(f"'{name}' is a function: write {name}(…)", span)
-        return ProgramError(f"undefined name '{name}'", span, hint=did_you_mean(name, self.known()))
+        return ProgramError(f"undefined name '{name}'", span, hint=did_you_mean(name, self.known()) or hint)
 
     def is_function(self, name: str) -> bool:
         parameter = self.parameters.get(name)

@@ -7,6 +7,8 @@ type is None and joins with whatever else is there.
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from tensorprog.errors import ProgramError, Span, did_you_mean
 from tensorprog.language import syntax
 from tensorprog.program.scope import CORE, MAPS, REDUCTIONS, Scope, given, not_a_number, wrong_count
@@ -128,10 +130,14 @@ def _described(t: Type | None) -> str:
     return "something not yet known" if t is None else "data" if isinstance(t, Data) else _a(t)
 
 
+def _bias_of_the_output(name: str) -> str:
+    return f"a bias of the output is a random scalar: declare scalar {name} ~ N(0, 1)"
+
+
 def _not_in_output(t: Type | None, e: syntax.Expr) -> ProgramError:
     """The error of what is added to a readout and is neither a readout nor a random scalar."""
     name = e.name if isinstance(e, syntax.Name | syntax.Index) else "b"
-    hint = f"a bias of the output is a random scalar: declare scalar {name} ~ N(0, 1)"
+    hint = _bias_of_the_output(name)
     if isinstance(t, Constant | Scalar):
         hint = "a number shifts the mean, not the covariance: add it to the predictions, or take it from the targets"
     return ProgramError(
@@ -346,6 +352,9 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
                 return Process()
             return infer(e, scope)
         case syntax.Binary(op, left, right) if op in "+-":
+            for o, other in ((left, right), (right, left)):
+                if _is_undefined(o, scope) and isinstance(readout_type(other, scope), Process):
+                    raise scope.undefined(o.name, o.span, _bias_of_the_output(o.name))
             a, b = readout_type(left, scope), readout_type(right, scope)
             if isinstance(a, Process) or isinstance(b, Process):
                 for t, o in ((a, left), (b, right)):
@@ -379,6 +388,10 @@ def readout_type(e: syntax.Expr, scope: Scope) -> Type | None:
         output_factor(e, scope)
         return NUMBER
     return infer(e, scope)
+
+
+def _is_undefined(e: syntax.Expr, scope: Scope) -> TypeGuard[syntax.Name | syntax.Index]:
+    return isinstance(e, syntax.Name | syntax.Index) and e.name != "pi" and e.name not in scope.known()
 
 
 def output_factor(e: syntax.Expr, scope: Scope) -> None:

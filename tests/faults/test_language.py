@@ -125,6 +125,25 @@ def test_sizes_are_solved_from_multiples(text):
         program.kernel()(x[:, :7])
 
 
+def test_down_and_up_again_with_a_skip(text):
+    """The unet by matrices: taps at stride 2 go down, each entry twice goes up, and h is added by its own weight."""
+    x = RNG.normal(size=(1, 6, 2))
+    taps = [np.eye(6, k=a) for a in (-1, 0, 1)]
+    down = [m[1::2] for m in taps]
+    up = np.kron(np.eye(3), np.ones((2, 1)))
+    filtered = lambda k, by: 2 / 3 * sum(m @ k @ m.T for m in by)  # noqa: E731
+    first = filtered(x[0] @ x[0].T / 2, taps)
+    h, slope = relu_moments(first)
+    moved_h = slope * first
+    low, slope = relu_moments(filtered(h, down))
+    moved_low = slope * filtered(h + moved_h, down)
+    nngp, slope = relu_moments(filtered(up @ low @ up.T, taps) + h)
+    moved = slope * (filtered(up @ (low + moved_low) @ up.T, taps) + h + moved_h)
+    found = tp.parse(text("unet1d")).kernel()(x)
+    np.testing.assert_allclose(found.nngp[0, 0], nngp.mean(), rtol=1e-10)
+    np.testing.assert_allclose(found.ntk[0, 0], (nngp + moved).mean(), rtol=1e-10)
+
+
 def test_sizes_are_read_off_both_ends_of_an_axis():
     program = tp.parse(
         "program ends(P)\ninput x[p = -P..P] : R(d)\nweight W : A(n, d) ~ N(0, 1) / sqrt(d)\n"
@@ -231,6 +250,11 @@ output y := v.T @ (g * softplus(g + h * sin(g))) / sqrt(n)"""
         ("output y := v.T @ h[1] / sqrt(n) + u[1]", "not to G", "declare scalar u ~ N"),
         ("output y := v.T @ h[1] / sqrt(n) + 1", "not to a number", "predictions"),
         ("output y := v.T @ (h[1] + c) / sqrt(n)", "not to G", "vector b"),
+        ("output y := v.T @ h[1] / sqrt(n) + o", "undefined name 'o'", "declare scalar o ~ N"),
+        ("output y := (b - sum[p = 1..P](v.T @ h[p])) / sqrt(n)", "undefined name 'b'", "declare scalar b ~ N"),
+        ("output y := mean[p = 1..P](v.T @ h[p] + b[p]) / sqrt(n)", "undefined name 'b'", "declare scalar b ~ N"),
+        ("output y := v.T @ h[1] / sqrt(n) + hh[1]", "undefined name 'hh'", "did you mean 'h'"),
+        ("output y := v.T @ h[1] / sqrt(n) + relu", "'relu' is a function", None),
         ("output y := tanh(c)", "outputs", None),
         ("g := c", "in an output alone", "vector b"),
         ("output y := v.T @ h[1] / sqrt(n) + sqrt(n) * c", "grows like sqrt", None),
