@@ -185,7 +185,7 @@ vector v : G(n) ~ N(0, 1)
 for i = 0..T:
     e[i] := U @ x[i]
 for i = 0..T:
-    o[i] := sum[j = 0..i](softmax[j](<e[j] + r[i-j], e[i] + r[i-j]> / n) * (e[j] + r[i-j]))
+    o[i] := sum[j = 0..i](softmax[j](<e[i] + r[i-j], e[j] + r[i-j]> / n) * (e[j] + r[i-j]))
 output y[i = 0..T] := v.T @ o[i] / sqrt(n)
 """)
     x = np.random.default_rng(0).normal(size=(1, 4, 3))
@@ -256,3 +256,73 @@ def test_choices_inside_of_else(size, written, chosen):
     at = [chosen(i, size) - 1 for i in range(1, size + 1)]
     found = tp.parse(CIRCULAR.format(filter=written)).kernel()(x, None, "nngp")[0, 0]
     np.testing.assert_allclose(found, second_moments(s[np.ix_(at, at)]), atol=1e-14)
+
+
+# ---------------------------------------------------------------- longer programs, by NumPy
+
+
+def erf_moments(k):
+    """E erf(z_i) erf(z_j) and E erf'(z_i) erf'(z_j) of Gaussians with covariance k."""
+    both = np.outer(*[1 + 2 * np.diagonal(k)] * 2)
+    return second_moments(k), 4 / np.pi / np.sqrt(both - 4 * k**2)
+
+
+def test_indices_that_run_through_zero(text):
+    """h[2t], h[2t+1] from t = -T on, a family of weights below zero, and a readout for each t."""
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    padded = np.concatenate([0 * x[:1], x, 0 * x[:1]])
+    even = sum(padded[a : a + 5] @ padded[a : a + 5].T for a in range(3)) / 9
+    value, slope = erf_moments(even)
+    # odd members between neighbours; those read are of t = -1, 0, 1
+    odd, moved = (m[:-1, :-1] + m[1:, 1:] for m in (value, value + slope * even))
+    nngp = ntk = 0
+    for i in (1, 2, 3):
+        k, t = odd[i, i] + even[i + 1, i + 1], moved[i, i] + even[i + 1, i + 1]
+        last, factor = erf_moments(np.array([[k]]))
+        nngp, ntk = nngp + last[0, 0], ntk + last[0, 0] + factor[0, 0] * t
+    found = tp.parse(text("indices")).kernel()(x[None])
+    np.testing.assert_allclose([found.nngp[0, 0], found.ntk[0, 0]], [nngp, ntk], rtol=1e-10)
+
+
+def test_conditions_on_two_loops(text):
+    """conds, layer by layer: what h[l, t] is at l = 1, 2, 3, 4, 5 and t = 1, 2, 3."""
+    x = np.random.default_rng(0).normal(size=(3, 3))
+    first = x @ x.T / 3
+    value, slope = erf_moments(first)
+    k, t = value, value + slope * first
+    value, slope = erf_moments(k)
+    alone, rest = np.diag([1, 0, 0]), np.diag([0, 1, 1])
+    k, t = alone * value + rest @ k @ rest, alone * (value + slope * t) + rest @ t @ rest
+    value, slope = erf_moments(k)
+    before = np.eye(3, k=-1)
+    k, t = value + before @ k @ before.T, value + slope * t + before @ t @ before.T
+    value, slope = erf_moments(k)
+    k, t = value, value + slope * t
+    # erf(h[5, 1]) + h[5, 2] + erf(h[5, 3])
+    value, slope = erf_moments(k)
+    mean = 2 / np.sqrt(np.pi * (1 + 2 * np.diagonal(k)))  # E erf'
+    value[1], value[:, 1] = k[1] * mean, k[:, 1] * mean
+    slope[1], slope[:, 1] = mean, mean
+    value[1, 1], slope[1, 1] = k[1, 1], 1
+    found = tp.parse(text("conds")).kernel()(x[None])
+    np.testing.assert_allclose(found.nngp[0, 0], value.sum(), rtol=1e-10)
+    np.testing.assert_allclose(found.ntk[0, 0], (value + slope * t).sum(), rtol=1e-10)
+
+
+def test_a_size_that_is_set_beside_one_that_is_open():
+    """What is read up to P = 3 is in range where the data have T = 4 entries, and has a place where they have 2."""
+    program = tp.parse("""program beside(T, P = 3)
+input x[t = 1..T] : R(d)
+weight U : A(n, d) ~ N(0, 1) / sqrt(d)
+vector v : G(n) ~ N(0, 1)
+for t = 1..T:
+    h[t] := U @ x[t]
+output y[p = 1..P-1] := v.T @ erf(h[p] + h[P] + h[T]) / sqrt(n)
+""")
+    x = np.random.default_rng(0).normal(size=(1, 4, 3))
+    read = x[0, :2] + x[0, 2] + x[0, 3]
+    np.testing.assert_allclose(
+        program.kernel()(x, None, "nngp")[0, 0], second_moments(read @ read.T / 3), rtol=1e-12, atol=1e-14
+    )
+    with pytest.raises(tp.ProgramError, match=r"h\[3\] is out of range: h has t = 1..2"):
+        program.kernel()(x[:, :2], None, "nngp")

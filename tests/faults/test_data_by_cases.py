@@ -28,6 +28,14 @@ def moments(dual, k):
     return dual(k, p[:, None], p)
 
 
+def relu_slopes(k, p, q):
+    return (np.pi - np.arccos(np.clip(k / np.sqrt(p * q), -1, 1))) / (2 * np.pi)
+
+
+def erf_slopes(k, p, q):
+    return 4 / np.pi / np.sqrt((1 + 2 * p) * (1 + 2 * q) - 4 * k**2)
+
+
 def rows(size, features=3, seed=0):
     return np.random.default_rng(seed).normal(size=(size, features))
 
@@ -92,10 +100,14 @@ def test_data_that_a_program_makes(name):
 def test_functions_of_two_inputs(text):
     """u = relu(x) − 2z; h = U @ u + U @ (x² + 1/2) + V @ (sin(z) x)."""
     x, z = rows(5), rows(5, seed=1)
-    nngp = tp.parse(text("datafn")).kernel()({"x": x, "z": z}, None, "nngp")
+    found = tp.parse(text("datafn")).kernel()({"x": x, "z": z})
     u, w = np.maximum(x, 0) - 2 * z + x * x + 0.5, np.sin(z) * x
-    wanted = moments(relu_dual, moments(relu_dual, (u @ u.T + w @ w.T) / 3))
-    np.testing.assert_allclose(nngp, wanted, atol=1e-12)
+    k = (u @ u.T + w @ w.T) / 3
+    hidden = moments(relu_dual, k)
+    wanted = moments(relu_dual, hidden)
+    np.testing.assert_allclose(found.nngp, wanted, atol=1e-12)
+    moved = moments(relu_slopes, hidden) * (hidden + moments(relu_slopes, k) * k)
+    np.testing.assert_allclose(found.ntk, wanted + moved, atol=1e-12)
 
 
 def test_else_within_else(text):
@@ -112,4 +124,8 @@ def test_else_within_else(text):
     last = (place + 1 < p)[:, None]
     read_g, read_h = np.eye(p) + np.eye(p, k=1), last * np.eye(p, k=1)
     wanted = np.mean(read_g @ g @ read_g.T + read_h @ k @ read_h.T)
-    np.testing.assert_allclose(tp.parse(text("nested_else")).kernel()(x[None], None, "nngp"), [[wanted]], atol=1e-12)
+    found = tp.parse(text("nested_else")).kernel()(x[None])
+    np.testing.assert_allclose(found.nngp, [[wanted]], atol=1e-12)
+    moved = (moments(erf_slopes, k) * k)[np.ix_(at, at)] + g
+    wanted += np.mean(read_g @ moved @ read_g.T + read_h @ k @ read_h.T)
+    np.testing.assert_allclose(found.ntk, [[wanted]], atol=1e-12)

@@ -81,6 +81,13 @@ def test_no_jumps_where_there_are_none(one, function, f, slope):
     np.testing.assert_allclose(kernels(one(function)), moments(f, slope), rtol=1e-8)
 
 
+@pytest.mark.slow
+def test_a_function_of_two_kinks(one):
+    f, slope = lambda z: np.sign(z) * np.maximum(abs(z) - 1, 0), lambda z: abs(z) > 1
+    found = one("max(x - 1, 0) - max(-x - 1, 0)").kernel()(np.ones((1, 1)))
+    np.testing.assert_allclose(np.ravel(found), moments(f, slope, cuts=(-1, 1)), rtol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("function", "get", "message"),
     [

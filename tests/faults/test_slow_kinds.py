@@ -212,21 +212,18 @@ def test_circular_filters(way):
     assert "window_sums(" in program.kernel().backend.module.source.split("def pair(")[1].split("Cov(g")[1]
 
 
-def test_a_circular_filter_of_images_by_nine_cases():
-    """The conditions of nine cases have more combinations than can be looked at; those that can hold are few."""
-    shifts = [f"relu(h[i+a{r}, j+b{c}])" for c in ("", "-W", "+W") for r in ("", "-H", "+H")]
-    read = shifts[-1]
-    for s in reversed(shifts[:-1]):
-        read = f"({s} else {read})"
-    text = """program image(H, W, var_w = 2)
+IMAGE = """program image(H, W, var_w = 2)
 input x[i = 1..H, j = 1..W] : R(d)
 weight U : A(n, d) ~ N(0, 1) * sqrt(var_w / d)
 weight V[a = -1..1, b = -1..1] : A(n, n) ~ N(0, 1) * sqrt(var_w / (9 * n))
 vector v : G(n) ~ N(0, 1)
 h[i = 1..H, j = 1..W] := U @ x[i, j]
-g[i = 1..H, j = 1..W] := sum[a = -1..1, b = -1..1](V[a, b] @ READ)
+BODYg[i = 1..H, j = 1..W] := sum[a = -1..1, b = -1..1](V[a, b] @ READ)
 output y := mean[i = 1..H, j = 1..W](v.T @ relu(g[i, j])) / sqrt(n)
-""".replace("READ", read)
+"""
+
+
+def check_circular_image(program):
     rows, columns = ([np.roll(np.eye(n), a, 1) for a in (-1, 0, 1)] for n in (3, 4))
     layers = [
         ("conv", [np.eye(12)]),
@@ -236,10 +233,29 @@ output y := mean[i = 1..H, j = 1..W](v.T @ relu(g[i, j])) / sqrt(n)
     ]
     rng = np.random.default_rng(0)
     x1, x2 = rng.standard_normal((2, 2, 3, 4, 3))
-    k = tp.parse(text, H=3, W=4).kernel()(x1, x2)
+    k = program.kernel()(x1, x2)
     nngp, ntk = reference(layers, x1.reshape(2, 12, 3), x2.reshape(2, 12, 3))
     np.testing.assert_allclose(k.nngp, nngp, rtol=1e-10)
     np.testing.assert_allclose(k.ntk, ntk, rtol=1e-9)
+
+
+def test_a_circular_filter_of_images_by_nine_cases():
+    """The conditions of nine cases have more combinations than can be looked at; those that can hold are few."""
+    shifts = [f"relu(h[i+a{r}, j+b{c}])" for c in ("", "-W", "+W") for r in ("", "-H", "+H")]
+    read = shifts[-1]
+    for s in reversed(shifts[:-1]):
+        read = f"({s} else {read})"
+    check_circular_image(tp.parse(IMAGE.replace("BODY", "").replace("READ", read), H=3, W=4))
+
+
+def test_a_filter_of_circular_copies_by_if_on_both_axes():
+    """A border of copies, rows first and then columns; the sizes are read off the data."""
+    body = """for i = 0..H+1, j = 1..W:
+    r[i, j] := relu(h[H, j]) if i < 1 else relu(h[1, j]) if i > H else relu(h[i, j])
+for i = 0..H+1, j = 0..W+1:
+    c[i, j] := r[i, W] if j == 0 else (r[i, j] if j <= W else r[i, 1])
+"""
+    check_circular_image(tp.parse(IMAGE.replace("BODY", body).replace("READ", "c[i+a, j+b]")))
 
 
 LAYERS = """program layers(var_w = 2, var_b = 1/10)
