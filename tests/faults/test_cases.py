@@ -1,5 +1,7 @@
 """Cases over indices, in expressions and by assignment: each branch holds where its condition says, and only there."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -326,3 +328,21 @@ output y[p = 1..P-1] := v.T @ erf(h[p] + h[P] + h[T]) / sqrt(n)
     )
     with pytest.raises(tp.ProgramError, match=r"h\[3\] is out of range: h has t = 1..2"):
         program.kernel()(x[:, :2], None, "nngp")
+
+
+def test_a_number_where_a_product_is_out_of_range():
+    """s[1] = erf(T) coordinate by coordinate, and s[t] = erf(W @ s[t-1]): variances alone, the same for all inputs."""
+    program = tp.parse("""program number(T)
+input x[t = 1..T] : R(d)
+weight W : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+for t = 1..T:
+    s[t] := erf((W @ s[t-1] else T))
+output y := v.T @ s[T] / sqrt(n)
+""")
+    value, slope = erf_moments(np.array([[math.erf(3) ** 2]]))
+    moved = value + slope * math.erf(3) ** 2
+    last, slope = erf_moments(value)
+    found = program.kernel()(np.ones((1, 3, 1)))
+    np.testing.assert_allclose(found.nngp, last, rtol=1e-10)
+    np.testing.assert_allclose(found.ntk, last + slope * moved, rtol=1e-10)
