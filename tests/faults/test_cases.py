@@ -346,3 +346,18 @@ output y := v.T @ s[T] / sqrt(n)
     found = program.kernel()(np.ones((1, 3, 1)))
     np.testing.assert_allclose(found.nngp, last, rtol=1e-10)
     np.testing.assert_allclose(found.ntk, last + slope * moved, rtol=1e-10)
+
+
+def test_more_members_than_the_data_have(orthonormal):
+    """A family of fixed length, positions say, is read at as many indices as the data have."""
+    program = tp.parse("""program positions(P, Q = 3)
+input x[p = 1..P] : R(d)
+weight U : A(n, d) ~ N(0, 1) / sqrt(d)
+vector e[k = 1..Q] : G(n) ~ N(0, 1)
+vector v : G(n) ~ N(0, 1)
+output y[p = 1..P] := v.T @ (e[p] + U @ x[p]) / sqrt(n)
+""")
+    kernel = program.kernel()
+    np.testing.assert_allclose(kernel(orthonormal(3), None, "nngp")[0, 0], 2 * np.eye(3), atol=1e-14)
+    with pytest.raises(tp.ProgramError, match=r"e\[4\] is out of range: e has k = 1\.\.3"):
+        kernel(orthonormal(4))

@@ -389,7 +389,12 @@ def test_wrong_header(text, place, message, hint):
         ("h := " + "1" * 5000, (2, 6), "more than 100 characters", None),
         ("wieght W : A(n, n) ~ N(0, 1)", (2, 1), "unknown statement 'wieght'", "did you mean 'weight'?"),
         ("For t = 1..2:\n    h := 1", (2, 1), "unknown statement 'For'", "did you mean 'for'?"),
-        ("fixed vectro v : G(n) ~ N(0, 1)", (2, 7), "expected 'weight', 'vector' or 'scalar'", "did you mean 'vector'?"),
+        (
+            "fixed vectro v : G(n) ~ N(0, 1)",
+            (2, 7),
+            "expected 'weight', 'vector' or 'scalar'",
+            "did you mean 'vector'?",
+        ),
         ("width := 2", (2, 1), "'width' is a keyword", "another name"),
         ("h := weight + 1", (2, 6), "'weight' is a keyword", "another name"),
         ("for = 2", (2, 5), "expected a name after 'for', found '='", None),
