@@ -235,8 +235,8 @@ class SampledKernel(Kernel):
         """What one replicate of one pair takes: features, samples and slopes of both runs."""
         shapes = [self._namespace["shapes_of"](x) for x in (x1, x2)]
         held = plain = 0
-        if self._namespace["HELD"]:
-            layout = self._namespace["layout_of"](*shapes)
+        layout = self._namespace["layout_of"](*shapes) if self._namespace["HELD"] else None
+        if layout is not None:
             held = 2 * sum(layout.floats(run) for run in (0, 1))
         for own in shapes if ntk or not held else ():
             survey = self._namespace["survey_of"](own)
