@@ -345,7 +345,9 @@ class NodeWriter:
             raise ProgramError("an axis that begins at the smaller of two sizes")
         if not labels:
             source = integer(position, self.symbol)
-            return ("int" if inside else "entry"), source, (), "", 1
+            # A loop of no steps is traced all the same, and then reads of an axis without entries.
+            exists = inside and at_most(self.system.settle(axis.low), self.system.settle(axis.high))
+            return ("int" if exists else "entry"), source, (), "", 1
         traced = any(s in self.system.traced for s in e.symbols)
         if len(labels) == 1 and e.coefficient(labels[0]) >= 1 and labels[0] not in e.divided and not traced:
             name, step = labels[0], e.coefficient(labels[0])

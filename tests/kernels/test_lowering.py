@@ -329,3 +329,28 @@ def test_scans_stay_scans():
     shallow, deep = (tp.load("cnn_pool", depth=depth).kernel().backend.module.source for depth in (5, 50))
     assert len(deep.splitlines()) == len(shallow.splitlines())
     assert lax.scan.__name__ in deep
+
+
+def test_loops_of_no_steps_read_axes_without_entries(program):
+    # With P = 1 the loop over p = 2..P has no step, and what it would read, over 2..P too, no entry.
+    text = """program chain(P)
+input x[p = 1..P] : R(d)
+weight V : A(n, d) ~ N(0, 1) / sqrt(d)
+weight B, U : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+h[p = 1..P] := V @ x[p]
+c[p = 1..P] := h[1] if p != 1 else h[P]
+s[0] := 0
+for p = 1..P:
+    s[p] := relu(U @ c[p]) if p == 1 else erf(B @ s[p-1] + U @ c[p])
+output y := sum[p = 1..P](v.T @ s[p]) / sqrt(n)
+"""
+    x = np.random.default_rng(0).normal(size=(2, 1, 3))
+    nngp, ntk = program(text).kernel()(x)
+    k = x[:, 0] @ x[:, 0].T / 3
+    c = k / np.sqrt(np.outer(np.diag(k), np.diag(k)))
+    np.fill_diagonal(c, 1)
+    slope = (np.pi - np.arccos(c)) / (2 * np.pi)
+    right = k / c * np.sqrt(1 - c**2) / (2 * np.pi) + slope * k
+    np.testing.assert_allclose(nngp, right, rtol=1e-12)
+    np.testing.assert_allclose(ntk, right + 2 * slope * k, rtol=1e-7)

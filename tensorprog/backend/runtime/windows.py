@@ -57,6 +57,8 @@ def spread(x, axes, gaps):
 
 def entry(x, axis, index):
     """x at an index along an axis; 0 outside. The index may be traced."""
+    if isinstance(x.shape[axis], int) and x.shape[axis] == 0:
+        return jnp.zeros(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
     inside = (index >= 0) & (index < x.shape[axis])
     if isinstance(index, int):
         return (

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from .shapes import common_shape, finer, reciprocal, same_rank
+from .shapes import common_shape, finer, float_dtype, reciprocal, same_rank, without_entries
 from .slopes import density, derivative, jump, scalar_derivative, times_distance
 
 
@@ -48,6 +48,8 @@ def gaussian_mean(rule, order, f, p, mu, scalars):
     d/dmu = E f'(z) and d/dp = (1/2) E f''(z), or E (z - mu) f'(z)/(2p) where f' jumps, in the sense of distributions
     where f does; NaN where the places of jumps are not known.
     """
+    if without_entries(p, mu, *scalars):
+        return jnp.zeros(common_shape(p, mu, *scalars), float_dtype(p, mu, *scalars))
     return rule(f, p, mu, scalars)
 
 

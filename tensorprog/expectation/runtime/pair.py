@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from .mean import gaussian_mean
-from .shapes import correlation, reciprocal, same_rank
+from .shapes import common_shape, correlation, float_dtype, reciprocal, same_rank, without_entries
 from .slopes import (
     LARGE_VARIANCE,
     both_sides,
@@ -33,6 +33,9 @@ def gaussian_pair(rule, order, f, g, k, p, q, mu, nu, f_scalars, g_scalars):
     correlation +-1 two deltas meet or miss, and count as 0: second derivatives d²/dx dx' of a kernel at x = x', in
     which they cancel, are right. NaN where places are not known.
     """
+    everything = (k, p, q, mu, nu, *f_scalars, *g_scalars)
+    if without_entries(*everything):  # which have no largest variance either, by which rules choose
+        return jnp.zeros(common_shape(*everything), float_dtype(*everything))
     return rule(f, g, k, p, q, mu, nu, f_scalars, g_scalars)
 
 

@@ -33,6 +33,11 @@ def common_shape(*arrays):
     return functools.reduce(jnp.broadcast_shapes, (jnp.shape(a) for a in arrays))
 
 
+def without_entries(*arrays):
+    """Whether the arrays together have no entry, as tables over an empty range; symbolic sizes count as positive."""
+    return any(isinstance(n, int) and n == 0 for n in common_shape(*arrays))
+
+
 def reciprocal(x):
     """1/x, and 0 at x = 0."""
     return jnp.where(x == 0, 0, 1 / jnp.where(x == 0, 1, x))
