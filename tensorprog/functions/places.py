@@ -15,7 +15,8 @@ import sympy
 DIGITS = 100
 MOST_ORDER = 3
 """Derivatives are looked at up to this order: a place where they are continuous and more are not has this level."""
-_EXACT, _SEARCHED = (1e-8, 1e-11), (1e-5, 1e-7)
+_EXACT, _SEARCHED = (1e-8, 1e-11, 1e-14), (1e-5, 1e-7, 1e-9)
+"""Distances: the first two tell a gap from a slope, the last two what grows from what passes a zero nearby."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,11 @@ def look(expr: sympy.Expr, symbol: sympy.Symbol, at: sympy.Expr, exact: bool) ->
     for order in range(MOST_ORDER + 1):
         sides = [[value(derivative, symbol, place + s * h) for h in steps] for s in (-1, 1)]
         below, above = ([v for v in side if v is not None] for side in sides)
-        if len(below) + len(above) < 4:
+        if len(below) + len(above) < 2 * len(steps):
             return Place(order - 1, order == 0, (exponents[0], exponents[1]))
-        growth = min(_exponent(abs(side[0]), abs(side[1]), steps) for side in (below, above))
+        # what is nothing but rounding, as in a function that is zero all around, does not grow
+        found = [[abs(v) if abs(v) > noise else mpmath.mpf(0) for v in side] for side in (below, above)]
+        growth = min(_exponent(*side[1:], steps[1:]) for side in found)
         gap = [abs(a - b) for a, b in zip(below, above, strict=True)]
         unbounded = growth < -0.02
         if unbounded and order < 2:
@@ -112,7 +115,7 @@ def polynomial(expr, symbol, place, reach: float, tolerance: float, terms: int =
             solved = mpmath.lu_solve(matrix, mpmath.matrix(values))
         except ZeroDivisionError:
             return None
-        size = max(abs(v) for v in values)
+        size = max(mpmath.mpf(10) ** (-DIGITS // 2), *(abs(v) for v in values))  # below is rounding
         for fraction in (-0.9, -0.31, 0.12, 0.57, 0.96):
             there = value(expr, symbol, place + sympy.Float(fraction * reach, DIGITS))
             if there is None or abs(there - mpmath.polyval(solved[::-1], fraction)) > tolerance * size:
