@@ -99,12 +99,11 @@ def _entry(thin: Table, clause: Clause, indices: Sequence[Affine]) -> tuple[tupl
             values[str(target)] = index
         else:
             conditions.append(Condition("eq", index - target))
+    # Only what the clause says is in its own indices: the reader's may have the same names.
     for r in clause.binders:
-        conditions += _within(values[r.name], r)
-    conditions += clause.conditions
-    return tuple(replace(c, expression=c.expression.substitute(values)) for c in conditions), ir.substitute(
-        clause.value, values
-    )
+        conditions += _within(values[r.name], ir.substitute(r, values))
+    conditions += [replace(c, expression=c.expression.substitute(values)) for c in clause.conditions]
+    return tuple(conditions), ir.substitute(clause.value, values)
 
 
 def _within(index: Affine, r: Range) -> list[Condition]:
