@@ -157,6 +157,8 @@ def split_pair(f_places, g_places, finest=(1.0, 1.0), centred=False):
         p_root, q_root = jnp.sqrt(jnp.maximum(p, 0)), jnp.sqrt(jnp.maximum(q, 0))
         inner_depth = depth_of(q_root * s, finest[1])
         outer_depth = jnp.maximum(depth_of(p_root, finest[0]), depth_of(q_root, finest[1]))
+        # where g jumps, what is left of the inner integral changes within s of a deviation
+        outer_depth = jnp.maximum(outer_depth, depth_of(jnp.ones((), dtype), jnp.min(jnp.where(s > 0, s, 1.0))))
 
         def outer(z, x):
             # the nodes of z stand on an axis before all others; those of w on one more
