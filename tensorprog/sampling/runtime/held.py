@@ -158,6 +158,8 @@ class Layout:
         self.groups = Groups(*surveys)
         self.surveys = [survey_of_run(run, self.groups) for run in runs]
         self.held = {g for s in self.surveys for g in s.factors}
+        if any(self.groups.of[next(iter(own))] in self.held for s in self.surveys for own in s.drawn):
+            raise Unheld
         self.main, self.commons = {}, {}
         for s in self.surveys:
             for channel, (mains, commons) in s.operands.items():
