@@ -1,10 +1,14 @@
 """Kinks, jumps, growth and smoothness."""
 
+import math
+
 import pytest
 import sympy
 
 from tensorprog import functions
-from tensorprog.functions.analysis import SMOOTH
+from tensorprog.functions.analysis import SMOOTH, definition
+from tensorprog.functions.places import look
+from tensorprog.functions.registry import head
 
 X, A = sympy.Symbol("x", real=True), sympy.Symbol("a", real=True)
 
@@ -55,3 +59,13 @@ def test_places_found_numerically():
 )  # fmt: skip
 def test_growth(expr, growth):
     assert functions.facts(expr, X).growth == growth
+
+
+@pytest.mark.parametrize("place", [-128.8083461420555, -41 * math.pi - 0.5, 5.0])
+def test_what_passes_a_zero_nearby_or_is_zero_all_around_does_not_grow(place):
+    # the inner relu is zero on whole stretches, whose points count as roots of what the outer one bends at
+    z = sympy.Symbol("z", real=True)
+    relu = head("relu")
+    found = look(definition(relu(relu(sympy.sin(z)))), z, sympy.Float(place), exact=False)
+    assert found.exponents == (0.0, 0.0)
+    assert not found.steep and not found.edge
