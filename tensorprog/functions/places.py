@@ -68,7 +68,7 @@ def look(expr: sympy.Expr, symbol: sympy.Symbol, at: sympy.Expr, exact: bool) ->
             return Place(order - 1, order == 0, (exponents[0], exponents[1]))
         # what is nothing but rounding, as in a function that is zero all around, does not grow
         found = [[abs(v) if abs(v) > noise else mpmath.mpf(0) for v in side] for side in (below, above)]
-        growth = min(_exponent(*side[1:], steps[1:]) for side in found)
+        growth = min(_exponent(near, nearest, steps[1:]) for _, near, nearest in found)
         gap = [abs(a - b) for a, b in zip(below, above, strict=True)]
         unbounded = growth < -0.02
         if unbounded and order < 2:
