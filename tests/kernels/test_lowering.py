@@ -136,7 +136,7 @@ def test_names_of_a_program_do_not_meet_those_of_the_source():
     data = generator.normal(size=(3, 2, 3, 2)), generator.normal(size=(2, 2, 3, 2))
     wanted = tp.parse(FILTERED).kernel()(*data)
     assert "entrywise" in tp.parse(FILTERED).kernel().backend.module.source
-    for name in ("_k", "_p", "_same", "_a", "_a_", "same", "entrywise", "cov_h", "s_L"):
+    for name in ("_same", "entrywise", "s_L"):  # one of each kind; tests of renaming take all
         found = tp.parse(FILTERED.replace("slope", name)).kernel()(*data)
         for a, b in zip(found, wanted, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-13)
