@@ -634,11 +634,10 @@ class NodeWriter:
             highs = high.arguments if not isinstance(high, Affine) and high.kind == "min" else (high,)
             bounds += [e - b for b in lows if isinstance(b, Affine)]
             bounds += [b - e for b in highs if isinstance(b, Affine)]
-            for offset in (axes[k].offset, 0):
-                for b in bounds:
-                    difference = (c.expression - b).substitute(self.system.known)
-                    if c.op == "ge" and difference.is_constant and difference.constant >= -abs(offset) * 0:
-                        return True
+            for b in bounds:
+                difference = (c.expression - b).substitute(self.system.known)
+                if c.op == "ge" and difference.is_constant and difference.constant >= 0:
+                    return True
         return False
 
     def _unrolled(self, node: ir.Sum) -> Code:
