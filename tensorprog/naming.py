@@ -55,8 +55,11 @@ def _own_names(source: str) -> Iterator[str]:
     table = symtable.symtable(source, "<generated>", "exec")
     yield from table.get_identifiers()
     yield from _global_names(table)
+    lines = source.split("\n")
     for statement in ast.parse(source).body:
-        if isinstance(statement, ast.FunctionDef) and MARK in (ast.get_source_segment(source, statement) or ""):
+        if isinstance(statement, ast.FunctionDef) and any(
+            MARK in line for line in lines[statement.lineno - 1 : statement.end_lineno]
+        ):
             for node in ast.walk(statement):
                 if isinstance(node, ast.Name):
                     yield node.id
