@@ -13,6 +13,8 @@ from tensorprog.backend.fused.kernel import FusedKernel
 from tensorprog.backend.kernel import Kernel
 from tensorprog.backend.module import build_module
 from tensorprog.errors import ProgramError
+from tensorprog.program.ir import Program
+from tensorprog.program.sizes import missing
 from tensorprog.sampling.kernel import SampledKernel
 from tensorprog.sampling.module import build_sampled_module
 from tensorprog.theorem.recursion import Recursion
@@ -53,4 +55,8 @@ def module_source(recursion: Recursion) -> str:
 
     Raises ProgramError for open parameters.
     """
+    program: Program = recursion.program  # type: ignore[assignment]
+    for p in program.parameters:
+        if p.kind == "real" and p.value is None:
+            raise missing(program, p)
     return kernel_module(recursion, build_sampled_module if recursion.sampled else build_module)

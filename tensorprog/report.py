@@ -20,6 +20,8 @@ from tensorprog.theorem.existence import check_nngp, check_ntk
 
 PROCESS = "Gaussian process"
 """The type of an output that is a readout."""
+_OPEN = {"size": "read off the data", "unused": "stands nowhere"}
+"""What is said of a parameter without a value, by its kind."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Value:
-    """A parameter: its kind (integer, size, real, function) and value as text; None where it is open."""
+    """A parameter: its kind (integer, size, real, function, unused) and value as text; None where it is open."""
 
     name: str
     kind: str
@@ -209,7 +211,7 @@ def _shown_variable(v: Variable) -> str:
 def _shown_value(p: Value) -> str:
     if p.value is not None:
         return f"{p.name} = {p.value}"
-    return f"{p.name}: {'read off the data' if p.kind == 'size' else 'open'}"
+    return f"{p.name}: {_OPEN.get(p.kind, 'open')}"
 
 
 def _shown_nonlinearity(n: Nonlinearity) -> str:

@@ -284,3 +284,13 @@ def test_sizes_beyond_reason_are_refused_before_anything_is_allocated():
         tp.load("mlp", depth=10**9)
     with pytest.raises(ValueError, match="memory"):
         tp.load("mlp").kernel()(np.broadcast_to(np.float64(1), (3_000_000, 1)))
+
+
+def test_a_call_gives_the_value_of_a_parameter_without_one():
+    text = "program p(s)\ninput x : R(d)\nweight W : A(n, d) ~ N(0, s/d)\nvector v : G(n) ~ N(0, 1)\n"
+    program = tp.parse(text + "output y := v.T @ relu(W @ x) / sqrt(n)\n")
+    found = program.kernel()(np.ones((1, 2)), params={"s": 3.0})
+    assert found.nngp[0, 0] == pytest.approx(1.5)
+    assert found.ntk[0, 0] == pytest.approx(1.5 + 0.5 * 2)  # W itself is trained, and x has the squared norm 2
+    with pytest.raises(tp.ProgramError, match="'s' has no value"):
+        program.emit("kernel")

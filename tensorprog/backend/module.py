@@ -26,6 +26,7 @@ from tensorprog.naming import identifier, plain, settled
 from tensorprog.program.affine import Affine, Range, sizes_read_off
 from tensorprog.program.ir import Program
 from tensorprog.program.laws import sizes_in_laws
+from tensorprog.program.sizes import missing
 from tensorprog.program.types import Data
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import substitute_range
@@ -226,7 +227,7 @@ def _renamed(scalars) -> dict[sympy.Symbol, sympy.Symbol]:
 def build_module(recursion: Recursion, header: str = "") -> Module:
     """The module of a recursion. Raises ProgramError where a parameter that it needs has no value."""
     program: Program = recursion.program  # type: ignore[assignment]
-    _check_open(program)
+    check_open(program)
     definitions = _Definitions()
     trimmed = trimmed_tables(recursion)
     if trimmed:
@@ -255,10 +256,8 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     pairs, pair_footprint, step_footprint = _pair_source(recursion, definitions, handed, run_names)
     obstacle = ntk_obstacle(recursion)
     runtime = "\n\n".join(_runtime_file(n) for n in ("inner_products", "windows", "equality"))
-    reals = {k: v for k, v in program.reals.items() if v is not None}
     lines = [f'"""{header.strip() or program.name}\n"""', "", HEADER.rstrip(), ""]
-    lines.append("# Real parameters: defaults that `params` overrides.")
-    lines.append(f"PARAMETERS = {{{', '.join(f'{k!r}: {float(v)!r}' for k, v in reals.items())}}}")
+    lines += parameter_lines(program)
     lines.append(f"TRAINED = {program.trained!r}")
     lines.append(f"INPUTS = {tuple(f.name for f in program.inputs)!r}")
     lines.append(f"NTK_OBSTACLE = {obstacle!r}")
@@ -286,13 +285,20 @@ def ntk_obstacle(recursion: Recursion) -> str | None:
     return None
 
 
-def _check_open(program: Program) -> None:
-    sizes = {p.name for p in program.parameters if p.kind == "size"}
+def parameter_lines(program: Program) -> list[str]:
+    """The real parameters of a module; one without a value, which a call has to give, is no number."""
+    values = ((name, 'float("nan")' if v is None else repr(float(v))) for name, v in program.reals.items())
+    return [
+        "# Real parameters: defaults that `params` overrides.",
+        f"PARAMETERS = {{{', '.join(f'{name!r}: {value}' for name, value in values)}}}",
+    ]
+
+
+def check_open(program: Program) -> None:
+    """Raises ProgramError where a parameter has no value that neither the data nor a call gives."""
     for p in program.parameters:
-        if p.value is None and p.name not in sizes:
-            raise ProgramError(f"the parameter '{p.name}' has no value", p.span, hint=f"pass {p.name}=").located(
-                program.source, program.filename
-            )
+        if p.value is None and p.kind not in ("size", "unused", "real"):
+            raise missing(program, p)
 
 
 def _one_run_reads(node: ir.Node):

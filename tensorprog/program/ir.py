@@ -20,7 +20,8 @@ from tensorprog.program.types import Position, Type
 class Parameter:
     """A parameter of the header.
 
-    kind: "integer", "real", "function" or "size" (an integer that may be read off the data's axes).
+    kind: "integer", "real", "function", "size" (an integer that may be read off the data's axes) or "unused" (one
+    without a value that stands nowhere).
     value: int, sympy number, name of a function, or None where it is open.
     """
 

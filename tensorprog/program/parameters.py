@@ -23,7 +23,8 @@ def bind_parameters(text: syntax.ProgramText, settings: Mapping[str, Setting], s
     """Put the header's parameters into the scope, at their settings or their defaults.
 
     A parameter is an integer where it stands in a range, an index or a condition, a function where it
-    is called, a real otherwise. Raises ProgramError for unknown settings and values of the wrong kind.
+    is called, a real otherwise; without a value one that stands nowhere is unused. Raises
+    ProgramError for unknown settings and values of the wrong kind.
     """
     declared = {p.name for p in text.parameters}
     for name in settings:
@@ -35,6 +36,7 @@ def bind_parameters(text: syntax.ProgramText, settings: Mapping[str, Setting], s
                 hint=did_you_mean(name, declared) or known,
             )
     integers, called = _uses(text)
+    named = {node.name for node in _walk(text) if isinstance(node, syntax.Name)}
     sizes = _sizes(text)
     definitions = {s.name for s in text.statements if isinstance(s, syntax.Definition)}
     for p in text.parameters:
@@ -52,8 +54,8 @@ def bind_parameters(text: syntax.ProgramText, settings: Mapping[str, Setting], s
             kind = "size" if p.name in sizes and p.default is None else "integer"
             value = _integer(p, settings.get(p.name), scope)
         else:
-            kind = "real"
             value = _real(p, settings.get(p.name), scope)
+            kind = "unused" if value is None and p.name not in named else "real"
         scope.parameters[p.name] = Parameter(p.name, kind, value, p.span)
 
 

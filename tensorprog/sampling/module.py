@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensorprog.backend.module import Module, ntk_obstacle
+from tensorprog.backend.module import Module, check_open, ntk_obstacle, parameter_lines
 from tensorprog.expectation.source import HEADER, runtime_source
 from tensorprog.naming import settled
 from tensorprog.program.ir import Program
@@ -17,16 +17,15 @@ def build_sampled_module(recursion: Recursion, header: str = "") -> Module:
     """The module of a recursion some of whose expectations are sampled."""
     program = recursion.program
     assert isinstance(program, Program)
+    check_open(program)
     writer = NetworkWriter(program)
     network, laws = writer.network(), writer.laws()
     rules, needed = writer.factor_rules()
     obstacle = ntk_obstacle(recursion)
-    reals = {k: v for k, v in program.reals.items() if v is not None}
     features = {f.name: f.type.size for f in program.inputs if isinstance(f.type, Data)}
     output = recursion.output.families[0] if recursion.output is not None else None
     lines = [f'"""{header.strip() or program.name}\n"""', "", HEADER.rstrip(), ""]
-    lines.append("# Real parameters: defaults that `params` overrides.")
-    lines.append(f"PARAMETERS = {{{', '.join(f'{k!r}: {float(v)!r}' for k, v in reals.items())}}}")
+    lines += parameter_lines(program)
     lines.append(f"TRAINED = {program.trained!r}")
     lines.append(f"INPUTS = {tuple(f.name for f in program.inputs)!r}")
     lines.append(f"FEATURES = {features!r}")

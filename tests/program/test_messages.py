@@ -1,7 +1,9 @@
 """What wrong programs are told: message, line, column and hint."""
 
+import numpy as np
 import pytest
 
+import tensorprog as tp
 from tensorprog.errors import ProgramError
 from tensorprog.program.build import build
 
@@ -180,3 +182,10 @@ def test_functions_passed_that_are_no_coordinatewise_ones():
 )
 def test_what_is_not_computed_is_not_refused(body, settings):
     accepted(body, **settings)
+
+
+def test_a_parameter_that_stands_nowhere_needs_no_value():
+    text = "program p(H)\ninput x : R(d)\nweight W : A(n, d) ~ N(0, 1/d)\nvector v : G(n) ~ N(0, 1)\n"
+    program = tp.parse(text + "output y := v.T @ relu(W @ x) / sqrt(n)\n")
+    assert "H: stands nowhere" in str(program.check())
+    assert program.kernel()(np.ones((1, 2)), get="nngp")[0, 0] == pytest.approx(0.5)

@@ -24,7 +24,6 @@ from tensorprog import expectation, functions
 from tensorprog.backend.fused.chain import Chain, NotFused
 from tensorprog.backend.labelled import Code, combined, integer
 from tensorprog.backend.module import (
-    _check_open,
     _Definitions,
     _law_lines,
     _Names,
@@ -32,6 +31,7 @@ from tensorprog.backend.module import (
     _run_source,
     _runtime_file,
     _unpack_reals,
+    check_open,
 )
 from tensorprog.backend.schedule import Loop, Whole, schedule
 from tensorprog.backend.trim import without_zero_borders
@@ -114,7 +114,7 @@ def build_fused(recursion: Recursion) -> FusedModule:
     """The fused module of a recursion. Raises NotFused, with the reason, where it has none, and ProgramError where a
     parameter that it needs has no value."""
     program: Program = recursion.program  # type: ignore[assignment]
-    _check_open(program)
+    check_open(program)
     recursion = without_zero_borders(recursion)
     chain = Chain(recursion, program.integers)
     unrolled: list[Loop] = []
