@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
+from tensorprog.lowering import module_source
 
 ROOT = Path(__file__).resolve().parents[1]
 OPEN = """program open(s)
@@ -293,4 +294,4 @@ def test_a_call_gives_the_value_of_a_parameter_without_one():
     assert found.nngp[0, 0] == pytest.approx(1.5)
     assert found.ntk[0, 0] == pytest.approx(1.5 + 0.5 * 2)  # W itself is trained, and x has the squared norm 2
     with pytest.raises(tp.ProgramError, match="'s' has no value"):
-        program.emit("kernel")
+        module_source(program.recursion)
