@@ -6,11 +6,15 @@ from . import demands
 from .generator import Sample
 
 
-def demand_all(sample: Sample, tier: int) -> str:
-    """What came of it, in a few words; raises Failure or Refused."""
+def demand_all(sample: Sample, tier: int, sampled: bool = True) -> str:
+    """What came of it, in a few words; raises Failure or Refused.
+
+    sampled: whether what is sampled, which takes ten times as long, is computed too."""
     program = demands.reads_well(sample.text, thorough=sample.seed % 4 == 0)
     if tier < 2:
         return "passed"
+    if program.sampled and not sampled:
+        return "passed, sampled numbers left out"
     data = sample.data()
     demands.has_networks(sample.text, data)
     numbers = demands.kernels(program, data)
