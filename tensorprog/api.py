@@ -374,7 +374,6 @@ class Kernel:
         where the program does not hold together at the data's sizes, or the NTK does not exist.
         """
         from tensorprog import ragged
-        from tensorprog.arguments import read_arguments
         from tensorprog.backend.accuracy import all_finite
 
         if isinstance(x2, str):
@@ -388,7 +387,7 @@ class Kernel:
             options |= {"return_stderr": return_stderr, "return_error": return_error, "tol": tol}
             return ragged.evaluate(lambda a, b: self(a, b, get, **options), inputs, x1, x2)
         self._program._check_values(params if isinstance(params, Mapping) else {})
-        first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
+        first, second = self._reader.read(x1, x2)
         self._check_batches(first, second, "ntk" in get)
         arrays = first.arrays, None if second is None else second.arrays
         if return_error and return_stderr:
@@ -409,6 +408,12 @@ class Kernel:
         return _with_errors(get, result, [0 * k for k in kernels], "stderr") if return_stderr else result
 
     @cached_property
+    def _reader(self):
+        from tensorprog.arguments import Reader
+
+        return Reader(self._program.ir, self._dtype)
+
+    @cached_property
     def _accuracy(self):
         from tensorprog.backend.accuracy import Accuracy
 
@@ -416,12 +421,12 @@ class Kernel:
 
     def _check_batches(self, first, second, ntk: bool) -> None:
         """A batch normalized without an ε varies, and for an NTK with itself in enough directions."""
-        from tensorprog.arguments import least_directions
-        from tensorprog.theorem.existence import check_batches
-
         program, batches = self._program.ir, self._program._batches_without_eps
         if not batches:
             return
+        from tensorprog.arguments import least_directions
+        from tensorprog.theorem.existence import check_batches
+
         directions = least_directions(program, first if second is None else (first, second))
         with _located(program):
             check_batches(program, batches, first, second, ntk, directions)
@@ -446,7 +451,6 @@ class Kernel:
         Returns for each kernel whether all of its entries are finite. Raises OSError where the file cannot be
         written, and otherwise what a call raises.
         """
-        from tensorprog.arguments import read_arguments
         from tensorprog.storage import store
 
         names: tuple[str, ...] = (get,) if isinstance(get, str) else tuple(_get(get))
@@ -459,7 +463,7 @@ class Kernel:
         if "ntk" in names:
             self._program._check_ntk()
         self._program._check_values(params if isinstance(params, Mapping) else {})
-        first, second = read_arguments(self._program.ir, x1, x2, self._dtype)
+        first, second = self._reader.read(x1, x2)
         self._check_batches(first, second, "ntk" in names)
         arrays = first.arrays, None if second is None else second.arrays
         options: dict[str, Any] = {"errors": suffix == ".npz"} if self._program.sampled else {}

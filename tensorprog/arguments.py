@@ -18,6 +18,7 @@ import numpy as np
 
 from tensorprog.data.sources import Digits, fit_digits
 from tensorprog.errors import did_you_mean
+from tensorprog.finiteness import all_finite
 from tensorprog.language import syntax
 from tensorprog.program.affine import Affine, Bound, Range, bound_symbols, evaluate_bound, map_bound
 from tensorprog.program.ir import Family, Program
@@ -54,22 +55,37 @@ def read_arguments(program: Program, x1: Any, x2: Any = None, dtype: Any = None)
     Raises ValueError, naming argument and input, where data do not fit; ProgramError where the program does not hold
     together at the sizes of the data.
     """
-    first = _read(program, x1, "x1", "N1", dtype)
-    second = None if x2 is None else _read(program, x2, "x2", "N2", dtype)
-    if second is not None:
-        for d, size in first.features.items():
-            if second.features[d] != size:
-                raise ValueError(f"x1 and x2 differ in {d}: {size} and {second.features[d]} features")
-        for name, family in sizes_in_laws(program).items():
-            if first.sizes[name] != second.sizes[name]:
-                raise ValueError(
-                    f"x1 and x2 differ in {name}: {first.sizes[name]} and {second.sizes[name]}, and the law of "
-                    f"'{family}' depends on {name}, while both runs share their parameters"
-                )
-    for argument in (first, second):
-        if argument is not None:
-            check_sizes(program, argument.sizes)
-    return _of_one_dtype(program, first, second, dtype)
+    return Reader(program, dtype).read(x1, x2)
+
+
+class Reader:
+    """Reads the data of one kernel's calls: what is known of shapes once is not asked again."""
+
+    def __init__(self, program: Program, dtype: Any = None):
+        self.program, self.dtype = program, dtype
+        self._bound: dict[tuple, tuple[dict[str, int], dict[str, int]]] = {}
+        self._together: set[tuple] = set()
+
+    def read(self, x1: Any, x2: Any = None) -> tuple[Argument, Argument | None]:
+        """As `read_arguments`."""
+        first = self._argument(x1, "x1", "N1")
+        second = None if x2 is None else self._argument(x2, "x2", "N2")
+        shapes = tuple(tuple(a.shape[1:] for a in x.arrays.values()) for x in (first, second) if x is not None)
+        if shapes not in self._together:
+            _check_together(self.program, first, second)
+            self._together.add(shapes)
+        return _of_one_dtype(self.program, first, second, self.dtype)
+
+    def _argument(self, x: Any, which: str, count_name: str) -> Argument:
+        arrays = _arrays(self.program, x, which, count_name, self.dtype)
+        shapes = tuple(a.shape[1:] for a in arrays.values())
+        if shapes not in self._bound:
+            self._bound[shapes] = bind_shapes(self.program, dict(zip(arrays, shapes, strict=True)), which)
+        sizes, features = self._bound[shapes]
+        for f in self.program.inputs:
+            if isinstance(f.type, Position):
+                _check_positions(arrays[f.name], f.name, f.type, {**self.program.integers, **sizes}, which)
+        return Argument(arrays, next((a.shape[0] for a in arrays.values()), 1), dict(sizes), dict(features))
 
 
 def read_argument(program: Program, x1: Any, dtype: Any = None) -> Argument:
@@ -92,16 +108,34 @@ def bind_shapes(program: Program, shapes: Mapping[str, tuple[int, ...]], which: 
     return _sizes(program, shapes, which), _features(program, shapes, which)
 
 
+def _check_together(program: Program, first: Argument, second: Argument | None) -> None:
+    """The sizes of one or two runs, by themselves and together; raises as `read_arguments` does."""
+    if second is not None:
+        for d, size in first.features.items():
+            if second.features[d] != size:
+                raise ValueError(f"x1 and x2 differ in {d}: {size} and {second.features[d]} features")
+        for name, family in sizes_in_laws(program).items():
+            if first.sizes[name] != second.sizes[name]:
+                raise ValueError(
+                    f"x1 and x2 differ in {name}: {first.sizes[name]} and {second.sizes[name]}, and the law of "
+                    f"'{family}' depends on {name}, while both runs share their parameters"
+                )
+    for argument in (first, second):
+        if argument is not None:
+            check_sizes(program, argument.sizes)
+
+
 # ---------------------------------------------------------------- one argument
 
 
-def _read(program: Program, x: Any, which: str, count_name: str, dtype: Any) -> Argument:
+def _arrays(program: Program, x: Any, which: str, count_name: str, dtype: Any) -> dict[str, Array]:
+    """The arrays of one run, of the right number of axes, finite, and of as many samples each."""
     arrays = {}
     given = _by_name(program, x, which)
     for f in program.inputs:
         array = _as_array(given[f.name], f, program, which)
-        expected = (count_name, *_layout(f))
-        if array.ndim != len(expected):
+        if array.ndim != 1 + len(f.ranges) + isinstance(f.type, Data):
+            expected = (count_name, *_layout(f))
             raise ValueError(
                 f"{which}: '{f.name}' has the shape {_shape(expected)}, and an array of shape "
                 f"{_shape(array.shape)} was given"
@@ -118,11 +152,7 @@ def _read(program: Program, x: Any, which: str, count_name: str, dtype: Any) -> 
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"'{name}' has {n}" for name, n in counts.items())
         raise ValueError(f"{which}: the inputs differ in the number of samples: {listed}")
-    sizes, features = bind_shapes(program, {name: a.shape[1:] for name, a in arrays.items()}, which)
-    for f in program.inputs:
-        if isinstance(f.type, Position):
-            _check_positions(arrays[f.name], f.name, f.type, {**program.integers, **sizes}, which)
-    return Argument(arrays, next(iter(counts.values()), 1), sizes, features)
+    return arrays
 
 
 def _by_name(program: Program, x: Any, which: str) -> Mapping[str, Any]:
@@ -177,10 +207,11 @@ def _check_finite(array: Array, name: str, which: str) -> None:
     if isinstance(array, jax.core.Tracer):
         return
     # NumPy, not jnp, whose functions would be traced inside a jit even where their arguments are known.
-    finite = np.isfinite(np.asarray(array))
-    if not finite.all():
+    values = np.asarray(array)
+    if not all_finite(values):
+        finite = np.isfinite(values)
         at = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
-        raise ValueError(f"{which}: '{name}' holds {np.asarray(array)[at]} at {list(at)}, and data are finite")
+        raise ValueError(f"{which}: '{name}' holds {values[at]} at {list(at)}, and data are finite")
 
 
 def _check_positions(array: Array, name: str, t: Position, sizes: Mapping[str, int], which: str) -> None:

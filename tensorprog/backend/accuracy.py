@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tensorprog import finiteness
 from tensorprog.backend.kernel import Arrays, Kernel
 from tensorprog.backend.module import build_module
 from tensorprog.theorem.recursion import Recursion
@@ -37,8 +38,13 @@ def all_finite(kernels: Sequence[Any]) -> bool | None:
     """Whether all entries are finite; None where they are not known yet, under a transformation."""
     if any(isinstance(k, jax.core.Tracer) for k in kernels):
         return None
-    # NumPy is quicker at small ones, and looks at large ones in two passes
-    return all(bool(np.isfinite(k).all() if k.size <= 4096 else jnp.isfinite(k).all()) for k in kernels)
+    # What lies on an accelerator is looked at there.
+    return all(bool(jnp.isfinite(k).all()) if _far(k) else finiteness.all_finite(np.asarray(k)) for k in kernels)
+
+
+def _far(k: Any) -> bool:
+    """Whether an array lies elsewhere than in the memory that NumPy reads."""
+    return isinstance(k, jax.Array) and any(d.platform != "cpu" for d in k.devices())
 
 
 class Accuracy:

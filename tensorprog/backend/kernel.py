@@ -6,6 +6,7 @@ import linecache
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ Progress = Callable[[int, int], None]
 
 KINDS = ("nngp", "ntk")
 TILE_BYTES = 256 * 2**20
+TOGETHER_BYTES = 2**20
 
 
 class Sizes(NamedTuple):
@@ -33,6 +35,13 @@ class Sizes(NamedTuple):
     pair: int
     largest: int
     output: int
+
+
+class Plan(NamedTuple):
+    """How data of certain shapes are worked through. together: in one call of one compiled function."""
+
+    tiles: Tiling
+    together: bool
 
 
 class Trained(NamedTuple):
@@ -75,6 +84,7 @@ class Kernel:
         self.dtype = dtype
         self.progress = progress
         self._known_sizes: dict[tuple, Sizes] = {}
+        self._known_plans: dict[tuple, Plan] = {}
 
     @cached_property
     def module(self) -> Module:
@@ -126,6 +136,20 @@ class Kernel:
             return tuple({"nngp": nngp, "ntk": ntk}[n] for n in names)
         return tuple(cross(zero) for _ in names)
 
+    @cached_property
+    def _together(self):
+        return jax.jit(self._both_runs, static_argnames=("names", "wrt"))
+
+    def _both_runs(self, x1, x2, params, rates, names: tuple[str, ...], wrt: tuple[str, ...]):
+        """As `_evaluate`, from the data alone; x2 None stands for x1."""
+        if x2 is None:
+            left = right = self._run(x1, params)
+            same = jnp.eye(_samples(x1), dtype=bool)
+        else:
+            left, right = self._run(x1, params), self._run(x2, params)
+            same = self._same(x1, x2)
+        return self._pair(x1, x1 if x2 is None else x2, left, right, same, params, rates, names=names, wrt=wrt)
+
     # ------------------------------------------------------------ calls
 
     def __call__(
@@ -148,12 +172,12 @@ class Kernel:
         names = (get,) if isinstance(get, str) else tuple(get)
         self._check_names(names)
         values = self._values(params) if given(params) else None
-        x1 = self._cast(x1)
-        x2 = None if x2 is None else self._cast(x2)
+        x1 = self._of_one_dtype(x1)
+        x2 = None if x2 is None else self._of_one_dtype(x2)
         trained = self._trained(wrt, rates, x1)
-        leaves = jax.tree.leaves((x1, x2, values, trained.rates))
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            results = self._at_once(x1, x2, values, names, trained)
+        leaves = (d.values() for d in (x1, x2, values, trained.rates) if d)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in chain.from_iterable(leaves)):
+            results = self._both_runs(x1, x2, values, trained.rates, names, trained.names)
         else:
             results = self._tiled(x1, x2, values, names, trained)
         return results[0] if isinstance(get, str) else _result_type(names)(*results)
@@ -185,6 +209,8 @@ class Kernel:
 
     def _trained(self, wrt: str | Sequence[str] | None, rates: Mapping[str, Any] | None, x1: Arrays) -> Trained:
         """What is trained, with rates in the dtype of the data; what stands still is left out where that is known."""
+        if wrt is None and not given(rates):
+            return Trained(self.program.trained, None)
         names, chosen = trained_parameters(self.program, wrt), learning_rates(self.program, rates)
         still = {p for p, rate in chosen.items() if not isinstance(rate, jax.core.Tracer) and float(rate) == 0}
         names = tuple(p for p in names if p not in still)
@@ -199,34 +225,57 @@ class Kernel:
         return {**self._constants, **(real_parameters(self.program, params) or {})}
 
     def _cast(self, x: Arrays) -> dict[str, Any]:
+        return _on_device(self._of_one_dtype(x))
+
+    def _of_one_dtype(self, x: Arrays) -> dict[str, Any]:
+        """The inputs in order. NumPy arrays of that dtype stay such: a compiled function takes them as they are."""
         arrays = {f.name: x[f.name] for f in self.program.inputs}
         dtype = self.dtype
         if dtype is None:
             dtype = np.result_type(*(np.dtype(a.dtype) for a in arrays.values()), np.float32)
         dtype = jax.dtypes.canonicalize_dtype(dtype)
-        return {name: jnp.asarray(a, dtype) for name, a in arrays.items()}
+        return {
+            name: a if type(a) is np.ndarray and a.dtype == dtype else jnp.asarray(a, dtype)
+            for name, a in arrays.items()
+        }
 
     # ------------------------------------------------------------ evaluation
 
-    def _at_once(self, x1, x2, values, names, trained):
-        left = self._run(x1, values)
-        if x2 is None:
-            same = jnp.eye(_samples(x1), dtype=bool)
-            return self._pair(x1, x1, left, left, same, values, trained.rates, names=names, wrt=trained.names)
-        right = self._run(x2, values)
-        same = self._namespace["same_inputs"](x1, x2)
-        return self._pair(x1, x2, left, right, same, values, trained.rates, names=names, wrt=trained.names)
+    _in_one_function = True
+    """Whether a small kernel is evaluated by one function, run and pair together."""
+
+    def _plan(self, x1, x2, names: tuple[str, ...]) -> Plan:
+        """How such data are worked through, decided once for data of the same shapes.
+
+        Raises ValueError where the result or one pair does not fit into the memory.
+        """
+        shapes = tuple(tuple(a.shape for a in x.values()) for x in (x1, x2) if x is not None)
+        key = shapes, _itemsize(x1), names, self.tile, self._in_one_function
+        if key not in self._known_plans:
+            other = x1 if x2 is None else x2
+            n1, n2 = _samples(x1), _samples(other)
+            tiles = self._tiling(x1, x2, names)
+            sizes = self._sizes(x1, other)
+            total = n1 * n2 * sizes.output * _itemsize(x1) * len(names)
+            memory = available_memory()
+            if total > memory:
+                raise ValueError(
+                    f"the result of {n1} × {n2} samples takes {_bytes(total)}, more than the {_bytes(memory)} of memory"
+                )
+            runs = (n1 if x2 is None else n1 + n2) * sizes.run * _itemsize(x1)
+            small = runs <= TOGETHER_BYTES and self._in_one_function
+            self._known_plans[key] = Plan(tiles, tiles.whole and small)
+        return self._known_plans[key]
 
     def _tiled(self, x1, x2, values, names, trained):
-        other = x1 if x2 is None else x2
-        n1, n2 = _samples(x1), _samples(other)
-        tiles = self._tiling(x1, x2, names)
-        total = n1 * n2 * self._sizes(x1, other).output * _itemsize(x1) * len(names)
-        memory = available_memory()
-        if total > memory:
-            raise ValueError(
-                f"the result of {n1} × {n2} samples takes {_bytes(total)}, more than the {_bytes(memory)} of memory"
-            )
+        tiles, together = self._plan(x1, x2, names)
+        if together:
+            blocks = self._together(x1, x2, values, trained.rates, names=names, wrt=trained.names)
+            self._report(1, 1)
+            return blocks
+        n1, n2 = tiles.n1, tiles.n2
+        x1 = _on_device(x1)
+        x2 = None if x2 is None else _on_device(x2)
         if tiles.whole:
             ((_, _, blocks),) = self._blocks(x1, x2, values, names, trained, tiles)
             return blocks
@@ -381,6 +430,10 @@ def _samples(x: Arrays) -> int:
 
 def _itemsize(x: Arrays) -> int:
     return next(iter(x.values())).dtype.itemsize if x else 8
+
+
+def _on_device(x: Arrays) -> dict[str, Any]:
+    return {name: jnp.asarray(a) for name, a in x.items()}
 
 
 def _cut(tree, start: int, size: int):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import sympy
 
@@ -113,7 +114,7 @@ class Program:
         """The integer parameters whose values are known."""
         return {p.name: p.value for p in self.parameters if isinstance(p.value, int) and p.kind in ("integer", "size")}
 
-    @property
+    @cached_property
     def open_sizes(self) -> tuple[str, ...]:
         """Integer parameters without a value: read off the data, or to be passed."""
         return tuple(p.name for p in self.parameters if p.kind in ("integer", "size") and p.value is None)
@@ -128,15 +129,15 @@ class Program:
         """The real parameters and their values (None where open)."""
         return {p.name: p.value for p in self.parameters if p.kind == "real"}
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Family, ...]:
         return tuple(f for f in self.families.values() if f.role == "output")
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Family, ...]:
         return tuple(f for f in self.families.values() if f.role == "input")
 
-    @property
+    @cached_property
     def trained(self) -> tuple[str, ...]:
         """The weights, vectors and scalars that are drawn and not fixed."""
         return tuple(f.name for f in self.families.values() if f.law is not None and not f.fixed and not f.stands_for)

@@ -132,6 +132,10 @@ class FusedKernel(Kernel):
         self._proven = True
         return found
 
+    @property
+    def _in_one_function(self) -> bool:  # type: ignore[override]
+        return not self._works
+
     # The plain lowering needs tiles of another size, so that all begins again.
 
     def _tiled(self, *arguments):
