@@ -23,7 +23,7 @@ from tensorprog.language import syntax
 from tensorprog.program.affine import Affine, Bound, Range, bound_symbols, evaluate_bound, map_bound
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import sizes_in_laws
-from tensorprog.program.sizes import check_sizes
+from tensorprog.program.sizes import check_sizes, own_lengths
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Data, Position
 
@@ -120,9 +120,23 @@ def _check_together(program: Program, first: Argument, second: Argument | None) 
                     f"x1 and x2 differ in {name}: {first.sizes[name]} and {second.sizes[name]}, and the law of "
                     f"'{family}' depends on {name}, while both runs share their parameters"
                 )
+        if first.sizes != second.sizes:
+            _check_own_lengths(program, first.sizes, second.sizes)
     for argument in (first, second):
         if argument is not None:
             check_sizes(program, argument.sizes)
+
+
+def _check_own_lengths(program: Program, first: Mapping[str, int], second: Mapping[str, int]) -> None:
+    """Raises ValueError where two runs differ in a size, and a layer's length is one number for both."""
+    for own in own_lengths(program):
+        one, two = first[own.size], second[own.size]
+        if one != two:
+            raise ValueError(
+                f"the samples differ in {own.size}: {one} and {two}, while the index {own.index} goes as far into both "
+                f"as {own.length} = {program.integers[own.length]} says: write this length by {own.size}, such as "
+                f"1..{own.size}/2 in place of 1..{own.length}"
+            )
 
 
 # ---------------------------------------------------------------- one argument

@@ -73,6 +73,11 @@ def print_expression(expression: Expr) -> str:
     return _expression(expression, _LOOSE, False)
 
 
+def print_index(expression: Expr) -> str:
+    """An index as it stands in brackets, without spaces: `2*i+a`."""
+    return _expression(expression, _LOOSE, True)
+
+
 # ---------------------------------------------------------------- statements
 
 

@@ -199,6 +199,40 @@ def test_each_of_a_list_has_the_derived_sizes_of_its_own_length(strided):
     np.testing.assert_allclose(k([np.ones((4, 1)), np.ones((2, 1))], None, "nngp"), np.full((2, 2), 0.25), rtol=1e-12)
 
 
+OWN_LENGTH = STRIDED[: STRIDED.index("c[i")].replace("(P)", "(P, Q = 2)")
+MEAN = "output y := mean[i = 1..Q](v.T @ relu(c[i])) / sqrt(n)\n"
+OWN_LENGTHS = {
+    "2*i": f"c[i = 1..Q] := A @ (relu(h[2*i]) else 0)\n{MEAN}",
+    "2*i+a": f"c[i = 1..Q] := sum[a = -1..1](A @ (relu(h[2*i+a]) else 0))\n{MEAN}",
+    "i+a": f"c[i = 1..Q] := mean[a = 0..1]((relu(h[i+a]) else 0))\n{MEAN}",
+    "(i+1)/2": f"c[i = 1..Q] := A @ relu(h[(i+1)/2])\n{MEAN}",
+    "2*i-1": "output y := mean[i = 1..Q](v.T @ relu(h[2*i-1])) / sqrt(n)\n",
+}
+SAME_LENGTH = {
+    "the first": f"c[i = 1..Q] := A @ relu(h[i])\n{MEAN}",
+    "the last": f"c[i = 1..Q] := A @ relu(h[P+1-i])\n{MEAN}",
+    "a filter": f"c[i = 1..P] := sum[a = 0..Q-1](A @ (relu(h[i+a]) else 0))\n{MEAN}".replace("1..Q](v", "1..P](v"),
+}
+
+
+@pytest.mark.parametrize("index", OWN_LENGTHS)
+def test_samples_of_two_lengths_through_a_layer_of_one_length_are_refused(index):
+    k = tp.parse(OWN_LENGTH + OWN_LENGTHS[index]).kernel()
+    long, short = np.ones((4, 1)), np.ones((2, 1))
+    with pytest.raises(ValueError, match=r"differ in P: 4 and 2, while .* Q = 2") as caught:
+        k([long, short], get="nngp")
+    assert f"index {index} " in str(caught.value) and "1..P/2" in str(caught.value)
+    with pytest.raises(ValueError, match="differ in P: 4 and 2"):
+        k(long[None], short[None], "nngp")
+
+
+@pytest.mark.parametrize("kind", SAME_LENGTH)
+def test_windows_of_a_set_length_are_of_samples_of_all_lengths(kind):
+    k = tp.parse(OWN_LENGTH + SAME_LENGTH[kind]).kernel()
+    samples = [np.ones((4, 1)), np.ones((2, 1))]
+    np.testing.assert_allclose(k(samples, get="nngp")[0, 0], k(samples[0][None], get="nngp")[0, 0], rtol=1e-12)
+
+
 def test_a_network_that_runs_backwards_is_exported(text):
     k = tp.parse(text("birnn"), phi="erf").kernel()
     artifact = stablehlo(k.backend, {"x": (3, 2)})
