@@ -162,7 +162,13 @@ def _check_values(parts: tuple[tuple[sympy.Expr, syntax.Expr], ...], scope: Scop
             except ProgramError as error:
                 raise ProgramError(f"{error.message}{where}", error.span) from None
             if k == 1 and value.is_number and value.is_negative:
-                raise ProgramError(f"the variance {value} is negative{where}", at.span)
+                raise ProgramError(f"the variance {_shown(value)} is negative{where}", at.span)
+
+
+def _shown(value: sympy.Expr) -> str:
+    """A number as people write it: -1 for a float too, and a decimal for a long fraction."""
+    text = str(value)
+    return text if len(text) <= 12 and not value.has(sympy.Float) else f"{float(value):.6g}"
 
 
 def _rate(e: sympy.Expr, scope: Scope, span: Span) -> Rate:

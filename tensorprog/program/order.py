@@ -16,6 +16,7 @@ import numpy as np
 
 from tensorprog.errors import ProgramError, Span
 from tensorprog.language import syntax
+from tensorprog.language.printer import print_index
 from tensorprog.program.affine import Range, evaluate_bound, extent
 from tensorprog.program.scope import Scope
 from tensorprog.program.substitution import free_names
@@ -623,14 +624,15 @@ class _DryRun:
                 mark.outside[rows.roots[mark.level][outside]] = True
                 return
             k = int(np.argmax(outside))
+            member = _member(name, _all_at(columns, k))
             has = ", ".join(f"{axis} = {_at(low, k)}..{_at(high, k)}" for axis, low, high in ranges)
-            first = "" if isinstance(family, _Declared) else f"assign {_member(name, _all_at(columns, k))} first, or "
-            error = ProgramError(
-                f"{_member(name, _all_at(columns, k))} is out of range: {name} has {has}{self._place(rows, k, '(at ')}",
-                e.span,
-                hint=f"{first}write ( … else 0 ), which is 0 outside",
-            )
-            self._note((rows.time[k], 0), error)
+            first = "" if isinstance(family, _Declared) else f"assign {member} first, or "
+            hint = f"{first}write ( … else 0 ), which is 0 outside"
+            empty = [a for a, (_, low, high) in enumerate(ranges) if _at(low, k) > _at(high, k)]
+            if empty and isinstance(family, _Declared):
+                has, hint = "no members", self._empty(family.axes[empty[0]])
+            message = f"{member} is out of range: {name} has {has}{self._place(rows, k, '(at ')}"
+            self._note((rows.time[k], 0), ProgramError(message, e.span, hint=hint))
             inside = np.flatnonzero(~outside)
             rows, columns = rows.take(inside), [_pick(v, inside) for v in columns]
         if mark is not None or isinstance(family, _Declared) or rows.count == 0:
@@ -676,6 +678,14 @@ class _DryRun:
             ranges.append((b.name, self._integer(b.low, names), self._integer(b.high, names)))
             names[b.name] = v
         return ranges
+
+    def _empty(self, axis: syntax.Binder) -> str:
+        """Why a declared family has no members: its range, and the parameters in it."""
+        names = sorted((free_names(axis.low) | free_names(axis.high)) & self.sizes.keys())
+        given = ", ".join(f"{n} = {self.sizes[n]}" for n in names)
+        assert axis.low is not None and axis.high is not None
+        written = f"{axis.name} = {print_index(axis.low)}..{print_index(axis.high)}"
+        return f"{written} is empty" + (f" where {given}: take a larger one" if given else "")
 
     def _reduce(self, e: syntax.Reduction, rows: _Rows, mark: _Mark | None) -> None:
         assert self.leaf is not None

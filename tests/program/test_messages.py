@@ -189,3 +189,25 @@ def test_a_parameter_that_stands_nowhere_needs_no_value():
     program = tp.parse(text + "output y := v.T @ relu(W @ x) / sqrt(n)\n")
     assert "H: stands nowhere" in str(program.check())
     assert program.kernel()(np.ones((1, 2)), get="nngp")[0, 0] == pytest.approx(0.5)
+
+
+def test_a_family_without_members_says_why_it_has_none():
+    with pytest.raises(ProgramError) as caught:
+        tp.load("myrtle", depth=1)
+    assert caught.value.message == "c[1] is out of range: c has no members (at i = 1, j = 1)"
+    assert caught.value.hint == "l = 1..(depth+1)/3 is empty where depth = 1: take a larger one"
+
+
+@pytest.mark.parametrize("value", [-1, -1.0, "-1"])
+def test_a_negative_variance_is_shown_as_it_was_given(value):
+    with pytest.raises(ProgramError) as caught:
+        tp.load("rnn", var_w=value)
+    assert caught.value.message == "the variance -1 is negative"
+
+
+def test_a_negative_variance_in_a_call_is_shown_as_in_the_text():
+    kernel = tp.load("rnn").kernel()
+    for value, shown in ((-1.0, "-1"), (-0.25, "-0.25"), (np.float32(-0.1), "-0.1")):
+        with pytest.raises(ProgramError) as caught:
+            kernel(np.ones((1, 1, 2)), params={"var_w": value})
+        assert caught.value.message == f"the variance {shown} is negative"

@@ -531,3 +531,17 @@ def test_latex_compiles(name, tmp_path):
 def test_latex_lines_are_short():
     lines = re.split(r"\\\\(?:\[4pt\])?\n", latex(recursion_of("transformer"), "ntk"))
     assert max(glyphs(line) for line in lines if "begin{align" not in line) <= WIDTH + 6
+
+
+def test_indices_made_by_the_derivation_stay_apart_in_latex():
+    shown = tp.load("semicircle").derive("nngp").latex()
+    (line,) = (x for x in shown.splitlines() if x.strip().startswith(r"& \mathrm{d\_W\_T\_x\_W\_x}"))
+    # d[k, k__] = sum[k___](d[k-1, k___] d[k___-1, k__])
+    assert r"_{k, \bar{k}} = \sum_{\check{k}=1..2 K}" in line and r"_{k-1, \check{k}}" in line
+    assert r"_{\check{k}-1, \bar{k}}" in line
+
+
+def test_an_indicator_is_not_multiplied_by_one():
+    recursion = tp.load("semicircle").derive("nngp")
+    assert "d_W_T_x_W_T_x[k, k__] = 1[k = k__] + sum" in str(recursion)
+    assert r"\mathbf{1}_{[k = \bar{k}]} + " in recursion.latex()

@@ -6,7 +6,7 @@ A formula is a string with the places where a long line may be broken marked in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import sympy
@@ -365,10 +365,15 @@ class Formulas:
         pieces = []
         for value, negated in ((then, False), (otherwise, True)):
             if not ir.is_zero(value):
-                piece = self.node(value)
-                text = self.n.times([self.n.indicator(conditions, negated), self._tight(piece)])
-                pieces.append(Piece(text, PRODUCT, piece.wide))
+                pieces.append(self._masked(conditions, negated, self.node(value)))
         return self._add(pieces) if pieces else self.node(ir.ZERO)
+
+    def _masked(self, conditions: Sequence[str], negated: bool, piece: Piece) -> Piece:
+        """An indicator times a piece; the indicator alone where that is 1."""
+        shown = self.n.indicator(conditions, negated)
+        if piece.text == self.node(ir.ONE).text:
+            return Piece(shown)
+        return Piece(self.n.times([shown, self._tight(piece)]), PRODUCT, piece.wide)
 
     def _reduce(self, kind: str, range_: Range, conditions, body: Node, at: Affine | None) -> Piece:
         if kind == "softmax":
@@ -593,9 +598,7 @@ class Formulas:
             if t.sums:
                 piece = self.n.total(t.sums, conditions, self._inside(piece))
             elif conditions:
-                shown = self.n.indicator(conditions, False)
-                one = t.vector is None and factor == ir.ONE
-                piece = Piece(shown if one else self.n.times([shown, self._tight(piece)]), PRODUCT)
+                piece = replace(self._masked(conditions, False, piece), wide=False)
             pieces.append(piece)
         return self._add(pieces) if pieces else self.node(ir.ZERO)
 

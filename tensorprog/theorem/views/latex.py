@@ -246,6 +246,10 @@ def _escaped(name: str) -> str:
     return name.replace("_", r"\_")
 
 
+ACCENTS = ("tilde", "bar", "check", "breve")
+"""Over k_, k__, k___ and k____: indices made here, of which one sum may have several."""
+
+
 def _name(name: str) -> str:
     """A family, parameter or index: Greek as Greek, one letter as it is, h1 as h_1 inside a group, words upright."""
     stem = name.rstrip("'")
@@ -258,7 +262,9 @@ def _name(name: str) -> str:
     elif len(stem) == 1:
         shown = stem
     elif stem.endswith("_") and len(stem.rstrip("_")) == 1:
-        shown = rf"\tilde{{{stem.rstrip('_')}}}"
+        count = len(stem) - 1
+        known = count <= len(ACCENTS)
+        shown = rf"\{ACCENTS[count - 1]}{{{stem[0]}}}" if known else rf"{{\tilde{{{stem[0]}}}_{{{count}}}}}"
     else:
         shown = rf"\mathrm{{{_escaped(stem)}}}"
     return shown + primes
