@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sympy
 
+import tensorprog as tp
 from tensorprog.errors import ProgramError
 from tensorprog.program.build import build
 from tensorprog.resources import bundled_programs
