@@ -245,8 +245,9 @@ class SystemWriter:
         saved, ranges = dict(self.integers), dict(self.loop_ranges)
         values: dict[str, Affine] = {}
         conditions = list(clause.conditions)
-        for k, (target, argument) in enumerate(zip(clause.target, arguments, strict=True)):
-            here = f"{argument}"
+        # The arguments as symbols: of names that no index of a program has.
+        own = [f"argument {argument}" for argument in arguments]
+        for k, (target, argument, here) in enumerate(zip(clause.target, arguments, own, strict=True)):
             self.integers[here] = argument
             self.loop_ranges[here] = Range(here, table.axes[k].range.low, table.axes[k].range.high)
             loops = [r.name for r in clause.binders if r.name in target.symbols]
@@ -269,7 +270,7 @@ class SystemWriter:
         if tests:
             self.line(f"if {' and '.join(tests)}:")
             self.indent += 1
-        fixed = {k: Affine.symbol(a) for k, a in enumerate(arguments)}
+        fixed = {k: Affine.symbol(a) for k, a in enumerate(own)}
         piece = self._clause(table, replace(clause, conditions=()), [], fixed)
         shape = self._shape(table, [])
         if piece is None:
@@ -303,7 +304,10 @@ class SystemWriter:
         dims = self._dims(table, axes)
         if pieces and all(p.whole and p.where == pieces[0].where for p in pieces):
             # Cases that conditions tell apart, each zero where another one holds.
-            self.line(f"{name} = {' + '.join(p.code.wrapped() if len(pieces) > 1 else p.code.text for p in pieces)}")
+            text = " + ".join(p.code.wrapped() if len(pieces) > 1 else p.code.text for p in pieces)
+            if all(" if " in p.code.text for p in pieces):  # where none holds, a mere number
+                text = f"jnp.broadcast_to(jnp.asarray({text}, dtype), {self._shape(table, axes)})"
+            self.line(f"{name} = {text}")
         elif not pieces:
             self.line(f"{name} = jnp.zeros({self._shape(table, axes)}, dtype)")
         else:

@@ -57,6 +57,10 @@ def main() -> int:
             print(f"{seed}: {failure.demand}: {failure.message[:150]}", file=sys.stderr, flush=True)
             if options.trace and failure.__cause__ is not None:
                 traceback.print_exception(failure.__cause__)
+        except Exception as error:  # in a demand itself: said, and the rest goes on
+            outcome = "failed"
+            failures[f"error in a demand: {type(error).__name__}"].append((seed, str(error)))
+            print(f"{seed}: error in a demand: {type(error).__name__}: {error}"[:170], file=sys.stderr, flush=True)
         counts[outcome] += 1
         times.append(time.process_time() - start)
         if seed % 50 == 49:

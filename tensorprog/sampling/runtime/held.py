@@ -56,12 +56,16 @@ class _Held(_Run):
                 continue
             part = Mixed(self.one) if held is None else self.values(vectors[held])
             common = dict(part.common)
+            constants = []
             for name, k in factors:
+                if vectors[k] is ZERO_VECTOR or not vectors[k].features:
+                    constants.append((vectors[k], name))
+                    continue
                 group, number = self.hold(vectors[k], name)
                 if group in common or group == part.main:
                     raise Unheld
                 common[group] = number
-            part = Mixed(part.value, common, part.main)
+            part = self.with_constants(constants, Mixed(part.value, common, part.main))
             if coefficient is not None:
                 part = self.scaled(self.drawn_function(coefficient, [vectors[k] for k in used], scalars), part)
             parts.append((1, part))
@@ -127,6 +131,9 @@ class HeldSurvey(_Held):
         return jnp.ones((1, 1, 1))
 
     def scaled(self, coefficient, part):
+        return part
+
+    def with_constants(self, factors, part):
         return part
 
     def added(self, terms):
@@ -256,6 +263,13 @@ class HeldPath(_Held):
         factor = coefficient.value if part.main is None else coefficient.value[..., None, :]
         return Mixed(factor * part.value, part.common, part.main)
 
+    def with_constants(self, factors, part):
+        """A vector times factors of Gaussians that do not vary: of W @ 0, and of a law of no variance."""
+        for x, name in factors:
+            mean = jnp.asarray(0 if x is ZERO_VECTOR else x.mean, self.dtype)
+            part = self._times(FACTOR_MEANS[name](jnp.zeros_like(mean), mean, self.params), part)
+        return part
+
     def added(self, terms):
         if len(terms) == 1:
             (c, v) = terms[0]
@@ -306,7 +320,7 @@ class HeldPath(_Held):
             if self.left is not None:
                 there = self._against(self.left.features[g][channel], value, scale, main, self.between, self.left.size)
                 shared = shared + there * self._common(self.left, g, channel, common, self.between)
-            self.features[g][channel] = set_row(self.features[g][channel], i, value, self.batch)
+            self.features[g][channel] = set_row(self.features[g][channel], i, value, self.batch, main is not None)
             here = self._against(self.features[g][channel], value, scale, main, self.second, self.size)
             own = own + here * self._common(self, g, channel, common, self.second)
         return g, i, shared, own
@@ -447,10 +461,10 @@ def place_factor(value, number, size):
     return jnp.zeros((*value.shape[:-1], size, value.shape[-1]), value.dtype).at[..., number, :].set(value)
 
 
-@partial(jax.jit, static_argnums=3, donate_argnums=0)
-def set_row(rows, i, value, batch):
-    """Row i of features; a value (…, A, P) is laid out flat."""
-    value = value.reshape(*value.shape[:-2], -1) if value.ndim > 1 and value.shape[-1] != rows.shape[-1] else value
+@partial(jax.jit, static_argnums=(3, 4), donate_argnums=0)
+def set_row(rows, i, value, batch, factored):
+    """Row i of features; a factored value, (…, A, P), is laid out flat."""
+    value = value.reshape(*value.shape[:-2], -1) if factored else value
     return rows.at[..., i, :].set(jnp.broadcast_to(value, (*batch, rows.shape[-1])))
 
 
