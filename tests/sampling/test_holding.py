@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from scipy.special import erf, expit
 
 import tensorprog as tp
 from tensorprog.sampling.holding import Holding
+from tensorprog.sampling.kernel import SampledKernel
 from tensorprog.theorem.cases import CaseReader
 
 
@@ -55,3 +58,37 @@ def test_what_enters_a_moment_is_drawn():
     )
     assert "m :=" in moment
     assert held(normed, T=3) == set()
+
+
+TWO_CLASSES = """
+program two_classes()
+input x : R(d)
+weight A, B, G : A(n, d) ~ N(0, 1) / sqrt(d)
+weight W : A(n, n) ~ N(0, 1) / sqrt(n)
+vector v : G(n) ~ N(0, 1)
+a := A @ x
+b := B @ x
+g := G @ x
+z1 := sigmoid(g) * relu(a) + tanh(g) * erf(a)
+z2 := sigmoid(g) * relu(b) + tanh(g) * erf(b)
+p := W @ z1
+q := W @ z2
+output y := v.T @ (tanh(p) + q) / sqrt(n)
+"""
+
+
+def test_one_matrix_on_sums_over_two_classes_draws_them_after_all():
+    """Each family can be held, and a product E z1 z2 has no form over the factors of one class: all is drawn."""
+    assert {"a", "b"} <= held(TWO_CLASSES)
+    kernel = SampledKernel(tp.parse(TWO_CLASSES).recursion, points=4093)
+    assert kernel._namespace["HELD"] and kernel._namespace["layout_of"](*[(("x", (2,)),)] * 2) is None
+    x = np.array([[1.0, 0.6]])
+    nodes, w = np.polynomial.hermite_e.hermegauss(101)
+    w, z = w / w.sum(), nodes * np.sqrt(x[0] @ x[0] / 2)
+    gates, waves = w @ expit(z) ** 2, w @ np.tanh(z) ** 2
+    up = np.sqrt(x[0] @ x[0] / 2 / 2 / np.pi)  # E relu(a)
+    both = 2 * (w @ (expit(z) * np.tanh(z))) * (w @ (np.maximum(z, 0) * erf(z)))
+    own = gates * (x[0] @ x[0] / 4) + waves * (w @ erf(z) ** 2) + both  # E z1 z1; the mean of erf(a) is 0
+    p = nodes * np.sqrt(own)
+    right = w @ np.tanh(p) ** 2 + own + 2 * (w @ (1 - np.tanh(p) ** 2)) * gates * up**2
+    np.testing.assert_allclose(kernel({"x": x}, get="nngp"), [[right]], rtol=5e-3)
