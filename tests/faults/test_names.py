@@ -52,7 +52,9 @@ def own_names(text: str) -> list[str]:
 def renamed(text: str, names: dict[str, str]) -> str:
     """The text with other names; a type `H(n)` and a law `N(0, 1)` are not what it declares."""
     text = re.sub(r"//[^\n]*", "", text)
-    return re.sub(r"(?<![^.]\.)\b[A-Za-z_]\w*(?!\((?<=[AGHCRN]\())", lambda m: names.get(m[0], m[0]), text)
+    text = re.sub(r"(batchnorm\[.*, )eps(?= = )", r"\1@", text)  # the function's own argument
+    changed = re.sub(r"(?<![^.]\.)\b[A-Za-z_]\w*(?!\((?<=[AGHCRN]\())", lambda m: names.get(m[0], m[0]), text)
+    return changed.replace("@ = ", "eps = ")
 
 
 def words_of(source: str) -> list[str]:
@@ -137,7 +139,9 @@ class Small:
         for f in program.ir.inputs:
             open_size = 4 if "batchnorm" in str(program) else 3
             ends = [
-                evaluate_bound(b, dict.fromkeys(bound_symbols(b), open_size)) for r in f.ranges for b in (r.low, r.high)
+                evaluate_bound(b, dict.fromkeys(bound_symbols(b), open_size) | program.ir.integers)
+                for r in f.ranges
+                for b in (r.low, r.high)
             ]
             shape = [high - low + 1 for low, high in zip(ends[::2], ends[1::2], strict=True)]
             data[f.name] = rng.normal(size=(2, *shape, *([4] if hasattr(f.type, "size") else [])))
