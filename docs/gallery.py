@@ -63,6 +63,11 @@ def _path_graphs(images: np.ndarray) -> dict[str, np.ndarray]:
     return {"x": images, "adj": np.broadcast_to(adjacency, (len(images), nodes, nodes))}
 
 
+def _brightness(images: np.ndarray) -> np.ndarray:
+    """The rows of an image as tokens 1, …, 16: how bright each is, in sixteen steps."""
+    return 1 + np.clip((images.mean(2) + 1) * 8, 0, 15).astype(int)
+
+
 SENTENCES = Example("sentences")
 EXAMPLES = {
     "attention": SENTENCES,
@@ -71,6 +76,10 @@ EXAMPLES = {
     "cnn_flat": Example(settings={"depth": 4}),
     "cnn_max": Example(count=20),
     "cnn_pool": Example(settings={"depth": 4}),
+    "embedding": Example(
+        inputs=_brightness,
+        note="An input is a sequence of tokens, 1 to V: here the rows of an image, by brightness.",
+    ),
     "gcn": Example(
         inputs=_path_graphs,
         note="An input is a graph: here the rows of an image are its nodes, each joined to itself and its neighbours.",

@@ -16,6 +16,7 @@ import tensorprog as tp
 from tensorprog import functions
 from tensorprog.lowering import compiled
 from tensorprog.program.affine import bound_symbols, evaluate_bound
+from tensorprog.program.types import Position
 
 BUNDLED = sorted(p.stem for p in (Path(__file__).parents[2] / "programs").glob("*.netsor"))
 BESIDE = sorted(p.stem for p in (Path(__file__).parent / "programs").glob("*.netsor"))
@@ -144,7 +145,10 @@ class Small:
                 for b in (r.low, r.high)
             ]
             shape = [high - low + 1 for low, high in zip(ends[::2], ends[1::2], strict=True)]
-            data[f.name] = rng.normal(size=(2, *shape, *([4] if hasattr(f.type, "size") else [])))
+            if isinstance(f.type, Position):
+                data[f.name] = rng.integers(1, 1 + f.type.size.evaluate(program.ir.integers), size=(2, *shape))
+            else:
+                data[f.name] = rng.normal(size=(2, *shape, *([4] if hasattr(f.type, "size") else [])))
         with jax.disable_jit():
             if program.recursion.output is None:
                 return tuple(program.limits(data if data else None).values())

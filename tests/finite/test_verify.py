@@ -24,6 +24,8 @@ CASES = {
     "batchnorm": ((1, 6, 5), {}),
     "cnn_flat": ((2, 3, 3, 2), {"depth": 2}),
     "cnn_pool": ((2, 3, 3, 2), {"depth": 2}),
+    "cnn_circular": ((2, 5, 3), {}),
+    "embedding": (np.array([[1, 5, 5, 2], [16, 1, 3, 7], [2, 5, 1, 1]]), {}),
     "myrtle": ((2, 4, 5, 2), {}),
     "wide_resnet": ((1, 3, 4, 2), {"blocks": 1}),
     "gcn": ({"x": (2, 4, 3), "adj": (2, 4, 4)}, {}),
@@ -54,7 +56,9 @@ def test_deviations_fall_like_one_over_the_root_of_the_width(name, rng):
     x = (
         {k: rng.normal(size=s) for k, s in shape.items()}
         if isinstance(shape, dict)
-        else shape and rng.normal(size=shape)
+        else shape
+        if shape is None or isinstance(shape, np.ndarray)
+        else rng.normal(size=shape)
     )
     found = tp.verify(program, x, widths=WIDTHS, seeds=SEEDS)
     assert set(found.slopes) == ({"m"} if name == "semicircle" else {"nngp", "ntk"})

@@ -68,7 +68,8 @@ SIZES = {
     "tied_autoencoder": [{}],
     "transformer": [{"T": 1}, {"T": 5, "depth": 3}],
 }
-ALL = [(name, sizes) for name in PROGRAMS for sizes in SIZES.get(name, [{"T": 1}, {"T": 6}])]
+BUILT = ("cnn_circular", "embedding")  # `mod` is written out, and positions are typed, before the order is checked
+ALL = [(name, sizes) for name in PROGRAMS if name not in BUILT for sizes in SIZES.get(name, [{"T": 1}, {"T": 6}])]
 
 
 @pytest.mark.parametrize(("name", "sizes"), ALL)

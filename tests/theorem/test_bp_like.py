@@ -22,7 +22,7 @@ NETSOR = [
     *("mlp", "resnet", "rnn", "rnn_avgpool", "gru", "lstm"),
     *("batchnorm", "cnn_flat", "cnn_pool", "gcn", "transformer"),
     *("attention", "batchnorm_phi", "cnn_max", "mgu", "squeeze", "transformer_heads"),
-    *("myrtle", "wide_resnet"),
+    *("myrtle", "wide_resnet", "cnn_circular", "embedding"),
 ]
 
 
