@@ -38,6 +38,12 @@ def without_entries(*arrays):
     return any(isinstance(n, int) and n == 0 for n in common_shape(*arrays))
 
 
+def total_change(value, *parts):
+    """The tangent Σ slope · change of a value, without the changes that are known to be zero."""
+    moved = [slope * change for slope, change in parts if type(change) is not SymbolicZero]
+    return jnp.broadcast_to(sum(moved[1:], moved[0]), value.shape) if moved else jnp.zeros_like(value)
+
+
 def reciprocal(x):
     """1/x, and 0 at x = 0."""
     return jnp.where(x == 0, 0, 1 / jnp.where(x == 0, 1, x))
