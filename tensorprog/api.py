@@ -401,6 +401,8 @@ class Kernel:
         finite = all_finite(kernels)
         if finite is False:
             self._accuracy.warn(kernels, *arrays, names, params, wrt, rates)
+        if finite and not return_error and self._backend.module.reach:
+            self._accuracy.warn_beyond(kernels, *arrays, names, params, wrt, rates)
         if return_error:
             if finite is None:
                 raise ValueError("return_error: errors are estimated outside of jax.jit and its relatives")

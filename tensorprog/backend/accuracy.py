@@ -78,6 +78,28 @@ class Accuracy:
             errors.append(jnp.asarray(np.abs(np.asarray(value, np.float64) - reference) + least * size, value.dtype))
         return errors
 
+    def warn_beyond(self, results: Sequence[Any], x1: Arrays, x2: Arrays | None, names: tuple[str, ...], *more) -> None:
+        """A RuntimeWarning where variances go beyond the reach of a rule and the kernels are off by more than that of
+        rules within their reach: by how much, by the estimate.
+        """
+        with jax.enable_x64(True):
+            variance = max(self._double.excess(_wide(x), *more) for x in (x1, x2) if x is not None)
+        if variance <= 1:
+            return
+        for name, value, error in zip(names, results, self.errors(results, x1, x2, names, *more), strict=True):
+            size = float(np.abs(value).max())
+            relative = float(np.abs(error).max()) / size if size else 0.0
+            if relative > (1e-6 if value.dtype == jnp.float64 else 1e-4):
+                cause = (
+                    "a function has kinks at places that are not known"
+                    if np.isinf(variance)
+                    else f"variances are {variance:.2g} times what a rule for functions of several Gaussians covers"
+                )
+                text = (
+                    f"{name} may be off by {relative:.1g} of its largest entry: {cause}; return_error=True tells more"
+                )
+                warnings.warn(text, RuntimeWarning, stacklevel=4)
+
     def _in_double(self, kernel: Kernel, x1: Arrays, x2: Arrays | None, names: tuple[str, ...], *more) -> list:
         with jax.enable_x64(True):
             return [np.asarray(k) for k in kernel(_wide(x1), None if x2 is None else _wide(x2), names, *more)]

@@ -196,6 +196,13 @@ class Kernel:
         """The limits, each with its standard error, which is zero here: name → (array, array)."""
         return {name: (value, np.zeros_like(value)) for name, value in self.limits(x1, params).items()}
 
+    def excess(self, x: Arrays, params: Mapping[str, Any] | None = None, *_) -> float:
+        """The largest variance in the runs on x, as a multiple of what the rules that read it cover; inf where a rule
+        is coarse at any variance."""
+        tables = self._run(self._cast(x), self._values(params))
+        reach = self.module.reach.items()
+        return max((float(jnp.max(tables[name])) / bound if bound else np.inf for name, bound in reach), default=0.0)
+
     def _check_names(self, names: Sequence[str]) -> None:
         for n in names:
             if n not in KINDS:

@@ -6,8 +6,9 @@ of the cross stream, `kernel` both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 
 import sympy
@@ -31,6 +32,7 @@ from tensorprog.program.types import Data
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import substitute_range
 from tensorprog.theorem.existence import check_ntk
+from tensorprog.theorem.joint_rules import entries, joint_plan, structural_zeros
 from tensorprog.theorem.recursion import Key, Recursion, Table
 
 PREFIX = {
@@ -53,6 +55,7 @@ class Module:
     footprint: axes of the arrays that a "run" and a "pair" hold, for estimates of memory; of the latter, those that
         are in use at a "step", the histories of loops left out.
     lowering: the choices that were made, a line for each.
+    reach: for tables of variances that `run` returns, up to where the rules that read them are accurate.
     """
 
     source: str
@@ -61,6 +64,7 @@ class Module:
     obstacle: str | None
     footprint: Mapping[str, tuple[tuple[Range, ...], ...]]
     lowering: tuple[str, ...] = ()
+    reach: Mapping[str, float] = field(default_factory=dict)
 
 
 class _Names:
@@ -160,6 +164,7 @@ class _Definitions:
         self.blocks: list[str] = []
         self.runtime: list[str] = []
         self.notes = Notes()
+        self.reach: dict[Key, float] = {}  # of tables of variances, up to where rules that read them are accurate
 
     def _keep(self, key: tuple, make):
         if key not in self.plans:
@@ -183,6 +188,7 @@ class _Definitions:
             ("pair", f, g, means),
             lambda prefix: expectation.plan_pair(f, g, z, w, mean_f=means[0], mean_g=means[1], prefix=prefix),
         )
+        self._reach(plan, node.p, node.q)
         return plan, left, right
 
     def single(self, node: ir.SingleExpectation):
@@ -191,28 +197,28 @@ class _Definitions:
         f = node.f.xreplace({node.z: z, **names})
         mean = node.mu is not None
         plan = self._keep(("single", f, mean), lambda prefix: expectation.plan_mean(f, z, mean=mean, prefix=prefix))
+        self._reach(plan, node.q)
         return plan, names
 
     def joint(self, node: ir.JointExpectation):
-        zeros = []
-        position = 0
-        for a in range(len(node.zs) + len(node.ws)):
-            for b in range(a + 1):
-                value = node.covariance[position]
-                if ir.is_zero(value) or (a == b and ir.vanishes(value)):
-                    zeros.append((b, a))
-                position += 1
-        means = tuple(m is not None for m in node.means)
         left, right = _renamed(node.scalars_f), _renamed(node.scalars_g)
         zs = [sympy.Symbol(f"z{k}", real=True) for k in range(len(node.zs))]
         ws = [sympy.Symbol(f"w{k}", real=True) for k in range(len(node.ws))]
         f = node.f.xreplace({**dict(zip(node.zs, zs, strict=True)), **left})
         g = node.g.xreplace({**dict(zip(node.ws, ws, strict=True)), **right})
-        plan = self._keep(
-            ("joint", f, g, tuple(zs), tuple(ws), means, tuple(zeros)),
-            lambda prefix: expectation.plan_joint(f, g, zs, ws, means=means, zeros=zeros, prefix=prefix),
-        )
+        named = replace(node, f=f, g=g, zs=tuple(zs), ws=tuple(ws))
+        zeros, means = structural_zeros(node), tuple(m is not None for m in node.means)
+        key = ("joint", f, g, named.zs, named.ws, means, frozenset(zeros))
+        plan = self._keep(key, lambda prefix: joint_plan(named, prefix))
+        self._reach(plan, *(entry for i, j, entry in entries(node) if i == j))
         return plan, left, right
+
+    def _reach(
+        self, plan: expectation.Plan | expectation.MeanPlan | expectation.JointPlan, *variances: ir.Node
+    ) -> None:
+        if plan.variance < math.inf:
+            for read in (r for node in variances for r in ir.entries(node)):
+                self.reach[read.key] = min(plan.variance, self.reach.get(read.key, math.inf))
 
     def singular(self, node: ir.PairExpectation) -> bool:
         """Whether the expectation or its derivative is singular at correlation 1: where a function has a kink."""
@@ -273,7 +279,8 @@ def build_module(recursion: Recursion, header: str = "") -> Module:
     while "\n\n\n\n" in source:
         source = source.replace("\n\n\n\n", "\n\n\n")
     footprint = {"run": run_footprint, "pair": pair_footprint, "step": step_footprint}
-    return Module(settled(source), limits, program.trained, obstacle, footprint, definitions.notes.lines())
+    reach = {plain(run_names.table(key)): bound for key, bound in definitions.reach.items() if key in handed}
+    return Module(settled(source), limits, program.trained, obstacle, footprint, definitions.notes.lines(), reach)
 
 
 def ntk_obstacle(recursion: Recursion) -> str | None:

@@ -7,11 +7,12 @@ in a function of its own, goes to `plan_mean` or `plan_pair`. A larger group is,
 - a sum of orthant moments, for functions that are piecewise linear on cones, as relu(z + c·relu(u)) (`cones`);
 - a Hermite expansion in several variables, for smooth functions;
 - an expectation over two variables (u, t) that are independent of the others, of the plan for the others given u, t;
-- product quadrature, which is coarse.
+- product quadrature, for smooth functions of three variables and less.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ from tensorprog.expectation.plan import MeanPlan, Plan, Scalars
 
 MOST_DEGREE = 8
 MOST_TERMS = 64
-MOST_VARIABLES = 6
+MOST_VARIABLES = 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class JointPlan:
     definitions: tuple[str, ...]
     runtime: tuple[str, ...]
     _call: Callable[..., str]
+    variance: float = math.inf
+    """The variance up to which the accuracy holds."""
 
     def call(
         self,
@@ -52,6 +55,10 @@ class JointPlan:
     ) -> str:
         """JAX source of the value, given the source of the arrays."""
         return self._call(cov, means, scalars_f or {}, scalars_g or {})
+
+
+class NoRule(ValueError):
+    """No rule gives the expectation accurately."""
 
 
 class _TooHard(Exception):
@@ -76,8 +83,8 @@ def plan_joint(
 
     Variables are numbered through (*zs, *ws). `means[i]` tells whether the i-th can have a mean, `zeros` holds pairs
     (i, j), i < j, that are known to be uncorrelated, and (i, i) of a variable that is its mean. Other Symbols are
-    scalars, each side with its own values. Raises ValueError where more than six variables would have to be integrated
-    over at once.
+    scalars, each side with its own values. Raises NoRule where none is accurate: more than three variables would
+    have to be integrated over at once, or fewer with kinks.
     """
     variables = [sympy.Dummy(f"x{i}", real=True) for i in range(len(zs) + len(ws))]
     left = sympy.sympify(f).xreplace(dict(zip(zs, variables, strict=False)))
@@ -135,7 +142,8 @@ def _joint_plan(solved, call) -> JointPlan:
     if any(coefficient.has(sympy.Function("reciprocal")) for coefficient, _ in terms):
         runtime.add("shapes")
     name = "; ".join(rules) if rules else "polynomial"
-    return JointPlan(name, "; ".join(accuracies) or "rounding", definitions, tuple(sorted(runtime)), call)
+    variance = min((block.variance for _, group in terms for block in group), default=math.inf)
+    return JointPlan(name, "; ".join(accuracies) or "rounding", definitions, tuple(sorted(runtime)), call, variance)
 
 
 Write = Callable[[sympy.Expr], str]
@@ -150,6 +158,8 @@ class _Block:
     accuracy: str
     runtime: tuple[str, ...]
     code: Callable[[Write], str]
+    variance: float = math.inf
+    """The variance up to which its accuracy holds."""
 
 
 Terms = list[tuple[sympy.Expr, list[_Block]]]
@@ -427,9 +437,9 @@ class _Task:
         related = {i: [j for j in group if j != i and self.covariance(i, j) != 0] for i in group}
         paired = all(len(r) <= 1 and all(self.sides[j] != self.sides[i] for j in r) for i, r in related.items())
         order = own[0] + own[1]
+        few = "1e-9 for variances up to 3, 1e-7 up to 10"
         if paired:
             partners = tuple(order.index(related[i][0]) if related[i] else None for i in order)
-            few = "1e-9 for variances up to 3, 1e-7 up to 10"
             digits = few if max(map(len, own)) < 3 else "1e-6 for variances up to 1"
         elif self.quick:
             return None
@@ -452,8 +462,9 @@ class _Task:
             count = (len(own[0]), len(own[1]))
             return f"gaussian_product({rule}, {count}, {partners}, {', '.join(names)}, {entries}, {means}, {values})"
 
-        accuracy = f"{digits} (float64); 1e-5 in float32"
-        return _Block(f"Hermite expansion in {len(own[0])} + {len(own[1])} variables", accuracy, ("mehler",), code)
+        accuracy, holds = f"{digits} (float64); 1e-5 in float32", 10.0 if digits == few else 1.0
+        title = f"Hermite expansion in {len(own[0])} + {len(own[1])} variables"
+        return _Block(title, accuracy, ("mehler",), code, holds)
 
     def _conditional(self, group, parts) -> _Block | None:
         """The expectation over one or two variables that are independent of all others, of that over the others."""
@@ -585,20 +596,20 @@ class _Task:
 
         cost = (3 if "quadrature" in plan.rule else 2 if "Hermite" in plan.rule else 0) + ("split" in title)
         title = f"{title} over {plan.rule}"
-        return cost, _Block(title, f"{accuracy}; inside {plan.accuracy}", (module, "split", *plan.runtime), code)
+        runtime = (module, "split", *plan.runtime)
+        return cost, _Block(title, f"{accuracy}; inside {plan.accuracy}", runtime, code, min(5.0, plan.variance))
 
     def _quadrature(self, group, parts) -> _Block:
         size = len(group)
-        if size > MOST_VARIABLES:
-            raise ValueError(f"an expectation over {size} Gaussians at once is beyond product quadrature")
         own = [[self.variables[i] for i in group if self.sides[i] == n] for n in (0, 1)]
         levels = [_smoothness(part, variables) for part, variables in zip(parts, own, strict=True)]
+        if size > MOST_VARIABLES or min(levels) < functions.analysis.SMOOTH:
+            raise NoRule(f"no rule is accurate for an expectation over {size} Gaussians at once")
         order = tuple((self.sides[i], levels[self.sides[i]]) for i in group)
         variables = [self.variables[i] for i in group]
         scalars = sorted((parts[0] * parts[1]).free_symbols - set(variables), key=str)
         self.definitions.append(several_source(self.prefix, parts[0], variables, scalars, parts[1]))
-        digits = {1: "1e-8", 2: "1e-8", 3: "1e-6", 4: "1e-4", 5: "1e-3", 6: "1e-2"}[size]
-        accuracy = f"about {digits} for smooth functions and variances about 1; 1e-2 with kinks"
+        accuracy = f"about {'1e-6' if size == 3 else '1e-8'} for variances up to 1"
 
         def code(write):
             entries = tuple_code(write(self.covariance(i, j)) for a, i in enumerate(group) for j in group[a:])
@@ -606,7 +617,7 @@ class _Task:
             means = tuple_code(write(self.means[i]) for i in group)
             return f"gaussian_joint({self.prefix}, {order}, {entries}, {means}, {values})"
 
-        return _Block(f"product quadrature in {size} dimensions", accuracy, ("joint",), code)
+        return _Block(f"product quadrature in {size} dimensions", accuracy, ("joint",), code, 1.0)
 
     def code(self, terms: Terms, cov, mean_codes, scalar_codes) -> str:
         """The source of the sum."""

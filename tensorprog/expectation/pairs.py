@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 
 import sympy
@@ -12,7 +13,7 @@ from tensorprog.expectation import rules as _rules
 from tensorprog.expectation.closed import closed_mean
 from tensorprog.expectation.emit import function_source, kinks_source, scalar_tuple
 from tensorprog.expectation.landmarks import landmarks
-from tensorprog.expectation.plan import MeanPlan, Plan, Request, Side
+from tensorprog.expectation.plan import UNLOCATED, MeanPlan, Plan, Request, Side
 from tensorprog.expectation.rules.many_kinks import accuracy_of, has_many, listed
 
 for _module in sorted(module.name for module in pkgutil.iter_modules(_rules.__path__)):
@@ -74,7 +75,8 @@ def plan_mean(f: sympy.Expr, z: sympy.Symbol, *, mean: bool = False, prefix: str
     def call(p, mu, scalars):
         return f"gaussian_mean({rule}, {order}, {prefix}, {p}, {mu or '0.0'}, {scalar_tuple(side, scalars)})"
 
-    return MeanPlan("split quadrature", ANY_VARIANCE, definitions, ("mean", "split"), call)
+    accuracy, variance = (ANY_VARIANCE, math.inf) if facts.located else (UNLOCATED, 0.0)
+    return MeanPlan("split quadrature", accuracy, definitions, ("mean", "split"), call, variance=variance)
 
 
 def _between_kinks(side: Side, prefix: str) -> MeanPlan:

@@ -17,6 +17,7 @@ from tensorprog.theorem.cases import (
     Reference,
     ScalarForm,
 )
+from tensorprog.theorem.joint_rules import has_rule
 from tensorprog.theorem.recursion import ZERO, Condition, Node, add, product
 from tensorprog.theorem.rules import Rules
 from tensorprog.theorem.sides import Context, View, gaussian
@@ -327,7 +328,10 @@ class Expectations(Rules):
         swap = {s: sympy.Symbol(s.name + "'", real=True) for s, _ in (*rights, *sg)}
         ws = tuple(swap[s] for s, _ in rights)
         sg = tuple((swap[s], n) for s, n in sg)
-        return ir.JointExpectation(f, g.xreplace(swap), zs, ws, tuple(covariance), means, sf, sg)
+        node = ir.JointExpectation(f, g.xreplace(swap), zs, ws, tuple(covariance), means, sf, sg)
+        if not has_rule(node):
+            raise NotDerived("no rule is accurate for this expectation", span)
+        return node
 
     def _drawn(self, *sides) -> int:
         """How many of these vectors are random: N(1, 0) is a constant, though its gradient has a part in the NTK."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tensorprog import functions
 from tensorprog.expectation.emit import kinks_source, same_function, scalar_tuple, two_functions
 from tensorprog.expectation.landmarks import MOST_PLACES, Landmarks, landmarks
-from tensorprog.expectation.plan import Plan, Request
+from tensorprog.expectation.plan import UNLOCATED, Plan, Request
 from tensorprog.expectation.rules import rule
 
 ANY_VARIANCE = "1e-8 at any variance (float64); 1e-5 in float32"
@@ -112,6 +114,7 @@ def split(request: Request) -> Plan:
     """Whatever is left."""
     *names, definitions, marks = _cuts(request)
     located = all(functions.facts(side.expr, side.variable).located for side in (request.f, request.g))
-    accuracy = ANY_VARIANCE if located else "about 1e-3: the places of the kinks are not known"
+    accuracy = ANY_VARIANCE if located else UNLOCATED
     code = _split_code(names, marks, _centred(request, marks))
-    return _plan(request, "split quadrature", accuracy, ("split",), code, definitions)
+    plan = _plan(request, "split quadrature", accuracy, ("split",), code, definitions)
+    return plan if located else replace(plan, variance=0.0)

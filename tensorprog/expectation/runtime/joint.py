@@ -10,7 +10,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from .shapes import common_shape, finer, same_rank
 
-JOINT_POINTS = {1: 96, 2: 48, 3: 24, 4: 14, 5: 10, 6: 7}
+JOINT_POINTS = {1: 96, 2: 48, 3: 24}
 
 
 def zero_pivot_cholesky(entries, size):

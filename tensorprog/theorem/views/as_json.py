@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tensorprog.expectation import JointPlan, MeanPlan, Plan
+from tensorprog.expectation import JointPlan, MeanPlan, NoRule, Plan
 from tensorprog.program.affine import Range
 from tensorprog.theorem import recursion as ir
+from tensorprog.theorem.joint_rules import joint_plan
 from tensorprog.theorem.recursion import Key, Recursion, Table
 from tensorprog.theorem.tangent import tangent_key
 from tensorprog.theorem.views import closed
@@ -86,17 +87,24 @@ def _clause(table: Table, clause: ir.Clause, words: Formulas, tex: Formulas) -> 
 
 
 def _rule(node: ir.Node) -> dict | None:
-    plan: Plan | MeanPlan | JointPlan
     match node:
         case ir.PairExpectation():
-            plan, functions = closed.pair_plan(node), [node.f, node.g]
+            return _planned(closed.pair_plan(node), node.f, node.g)
         case ir.SingleExpectation():
-            plan, functions = closed.mean_plan(node), [node.f]
+            return _planned(closed.mean_plan(node), node.f)
         case ir.JointExpectation():
-            plan, functions = closed.joint_plan(node), [node.f, node.g]
+            try:
+                return _planned(joint_plan(node), node.f, node.g)
+            except NoRule:
+                # An expectation of slopes: what is computed is the derivative of that of values, which has a rule.
+                return {
+                    "functions": _shown(node.f, node.g),
+                    "rule": "derivative of a rule",
+                    "accuracy": "that of the rule",
+                }
         case ir.Sampled():
             return {
-                "functions": [TextNotation().number(f, {}).text for f, _ in node.functions],
+                "functions": _shown(*(f for f, _ in node.functions)),
                 "rule": "randomised quasi-Monte Carlo",
                 "accuracy": "a standard error comes with it",
             }
@@ -107,7 +115,12 @@ def _rule(node: ir.Node) -> dict | None:
                 "rule": f"integral over {'two Laplace variables' if len(slopes) > 1 else 'a Laplace variable'}",
                 "accuracy": "1e-9 (float64); 1e-5 in float32",
             }
-        case _:
-            return None
-    shown = [TextNotation().number(f, {}).text for f in functions]
-    return {"functions": shown, "rule": plan.rule, "accuracy": plan.accuracy}
+    return None
+
+
+def _planned(plan: Plan | MeanPlan | JointPlan, *functions) -> dict:
+    return {"functions": _shown(*functions), "rule": plan.rule, "accuracy": plan.accuracy}
+
+
+def _shown(*functions) -> list[str]:
+    return [TextNotation().number(f, {}).text for f in functions]

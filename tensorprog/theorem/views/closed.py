@@ -7,7 +7,7 @@ from functools import cache
 
 import sympy
 
-from tensorprog.expectation import JointPlan, MeanPlan, Plan, plan_joint, plan_mean, plan_pair
+from tensorprog.expectation import MeanPlan, Plan, plan_mean, plan_pair
 from tensorprog.functions.decimals import rounded
 from tensorprog.theorem import recursion as ir
 
@@ -38,20 +38,6 @@ def pair_plan(node: ir.PairExpectation) -> Plan:
 
 def mean_plan(node: ir.SingleExpectation) -> MeanPlan:
     return plan_mean(node.f, node.z, mean=node.mu is not None)
-
-
-def joint_plan(node: ir.JointExpectation) -> JointPlan:
-    zeros = {(j, i) for i, j, n in entries(node) if ir.is_zero(n) or (i == j and ir.vanishes(n))}
-    return plan_joint(node.f, node.g, node.zs, node.ws, means=[m is not None for m in node.means], zeros=zeros)
-
-
-def entries(node: ir.JointExpectation):
-    """(row, column, entry) of the lower triangle of the covariance."""
-    k = 0
-    for i in range(len(node.zs) + len(node.ws)):
-        for j in range(i + 1):
-            yield i, j, node.covariance[k]
-            k += 1
 
 
 def pair_form(node: ir.PairExpectation, primitives: Primitives) -> Form | None:

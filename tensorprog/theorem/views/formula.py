@@ -14,6 +14,7 @@ import sympy
 from tensorprog.functions import lookup
 from tensorprog.program.affine import Affine, Range
 from tensorprog.program.types import Data, Scalar
+from tensorprog.theorem import joint_rules
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import Linear, Pointwise, Reference, VectorReduction
 from tensorprog.theorem.recursion import Clause, Condition, Key, Node, Read, Table
@@ -550,7 +551,7 @@ class Formulas:
         names = {s: Piece(x) for s, x in zip((*node.zs, *node.ws), letters, strict=True)}
         body = self._two(node.f, node.g, {**values, **names})
         found = []
-        for i, j, entry in closed.entries(node):
+        for i, j, entry in joint_rules.entries(node):
             if not ir.is_zero(entry):
                 # Across the two runs, the left run's variable comes first.
                 a, b = (j, i) if i >= count > j else (i, j)
