@@ -98,7 +98,7 @@ class Accuracy:
                 text = (
                     f"{name} may be off by {relative:.1g} of its largest entry: {cause}; return_error=True tells more"
                 )
-                warnings.warn(text, RuntimeWarning, stacklevel=4)
+                warnings.warn(text, RuntimeWarning, stacklevel=3)
 
     def _in_double(self, kernel: Kernel, x1: Arrays, x2: Arrays | None, names: tuple[str, ...], *more) -> list:
         with jax.enable_x64(True):
@@ -121,7 +121,7 @@ class Accuracy:
                     text += f': float32 overflows on the way to {size:.3g}, float64 does not, kernel(dtype="float64")'
                 else:
                     text += ": it overflows in float32 and in float64"
-            warnings.warn(text, RuntimeWarning, stacklevel=4)
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def _wide(x: Arrays) -> dict[str, np.ndarray]:

@@ -25,8 +25,9 @@ def test_variances_beyond_the_reach_of_a_rule():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kernel(X, get="nngp")
-    with pytest.warns(RuntimeWarning, match="nngp may be off by .* variances are .* times"):
+    with pytest.warns(RuntimeWarning, match="nngp may be off by .* variances are .* times") as warned:
         found = kernel(100 * X, get="nngp")
+    assert warned[0].filename == __file__  # where the kernel is called
     _, error = kernel(100 * X, get="nngp", return_error=True)
     assert error.max() > 1e-4
     rng = np.random.default_rng(0)
