@@ -546,3 +546,20 @@ def test_an_indicator_is_not_multiplied_by_one():
     recursion = tp.load("semicircle").derive("nngp")
     assert "d_W_T_x_W_T_x[k, k__] = 1[k = k__] + sum" in str(recursion)
     assert r"\mathbf{1}_{[k = \bar{k}]} + " in recursion.latex()
+
+
+def test_a_case_that_is_a_matmul_is_one_of_the_gaussians_of_what_is_sampled():
+    program = tp.parse(
+        "program mixed(P = 2)\ninput x[p = 1..P] : R(d)\nweight V : A(n, d) ~ N(0, 1) / sqrt(d)\n"
+        "weight B : A(n, n) ~ N(0, 1) / sqrt(n)\nvector v : G(n) ~ N(0, 1)\nh[p = 1..P] := V @ x[p]\n"
+        "b[p = 1..P] := relu(batchnorm[p](h[p], eps = 0.1)) + tanh(h[p])\nfor p = 1..P, k = 1..P:\n"
+        "    o[p, k] := B @ b[k] if k <= p else b[p]\n"
+        "output y[k = 1..P, p = 1..P] := v.T @ o[k, p] / sqrt(n)\n"
+    )
+    text = str(program.derive("ntk"))
+    assert "joint Gaussian law of Z^h, Z^o." in text
+    assert [" ".join(line.split()) for line in text.splitlines() if line.strip().startswith("Z^o")] == [
+        "Z^o[p, k] = Z^b[p] p = 1..P, k = 1..P, 1 ≤ k-p"
+    ]
+    assert "Z^{o" in program.derive("ntk").latex()
+    program.derive("ntk").json()

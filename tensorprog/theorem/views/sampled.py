@@ -20,6 +20,7 @@ from tensorprog.theorem.cases import (
     Case,
     CaseReader,
     Linear,
+    Multiply,
     Pointwise,
     Reference,
     ScalarChoice,
@@ -78,10 +79,12 @@ def simulation(tables: Mapping[Key, Table], program: Program) -> Simulation | No
     definitions = []
     for f in families:
         scalar = isinstance(program.families[f].type, Scalar)
-        definitions += [Definition(f, c, scalar and _reads_vectors(c.body)) for c in cases.of(f)]
+        # A case that is a MatMul has no equation: there the vector is one of the Gaussians.
+        shown = [c for c in cases.of(f) if not isinstance(c.body, Multiply)]
+        definitions += [Definition(f, c, scalar and _reads_vectors(c.body)) for c in shown]
     return Simulation(
         tuple(f for f in families if isinstance(program.families[f].type, Vector)),
-        tuple(f for f in order if _is_gaussian(program, f)),
+        tuple(f for f in order if _is_gaussian(program, f) or _multiplies(cases, f)),
         tuple(f.name for f in program.families.values() if _is_drawn_with_mean(f)),
         tuple(definitions),
         tuple(f for name, f in program.functions.items() if any(_calls(d.case.body, name) for d in definitions)),
@@ -113,6 +116,11 @@ def _same_step(case: Case) -> Iterable[Reference]:
 
 def _is_gaussian(program: Program, name: str) -> bool:
     return gaussian(program.families[name])
+
+
+def _multiplies(cases: _Cases, name: str) -> bool:
+    """Whether a vector is a MatMul in some of its cases."""
+    return any(isinstance(c.body, Multiply) for c in cases.of(name))
 
 
 def _is_drawn_with_mean(f: Family) -> bool:
