@@ -200,9 +200,24 @@ def _growth_of_exp(argument, symbol, inner) -> tuple[int, float]:
         leading = sympy.Poly(argument, symbol).LC()
         if degree % 2 == 0 and leading.is_negative:
             return (0, 0.0)
-    if (level, degree) == (0, 0.0):
+    if (level, degree) == (0, 0.0) or _bounded_above(argument, symbol):
         return (0, 0.0)
     return (1, 0.0) if level == 0 and degree <= 1 else (2, math.inf)
+
+
+def _bounded_above(expr, symbol) -> bool:
+    """Whether a sum is bounded above for certain: -(x + relu(x**2))**2, say."""
+    if symbol not in expr.free_symbols or _growth(expr, symbol) == (0, 0.0):
+        return True
+    if expr.is_Add:
+        return all(_bounded_above(term, symbol) for term in expr.args)
+    coefficient, factors = expr.as_coeff_mul()
+    return coefficient.is_negative is True and all(_nonnegative(factor) for factor in factors)
+
+
+def _nonnegative(expr) -> bool:
+    even = expr.is_Pow and expr.exp.is_Integer and expr.exp % 2 == 0
+    return bool(even or expr.is_nonnegative)
 
 
 def _growth_name(growth: tuple[int, float]) -> str:

@@ -51,6 +51,8 @@ def test_places_found_numerically():
 @pytest.mark.parametrize(
     ("expr", "growth"),
     [
+        (sympy.exp(-((X + sympy.Max(X**2, 0)) ** 2)), "bounded"),
+        (sympy.exp(X - (X + sympy.erf(X)) ** 2), "beyond"),
         (sympy.erf(X), "bounded"), (of("relu"), "polynomial"), (X**3 * sympy.tanh(X), "polynomial"),
         (sympy.exp(X), "exponential"), (X * sympy.exp(of("relu")), "exponential"), (sympy.exp(sympy.sin(X)), "bounded"),
         (sympy.exp(X**2), "beyond"), (sympy.exp(-(X**2) / 2), "bounded"), (sympy.exp(sympy.exp(X)), "beyond"),
