@@ -509,6 +509,8 @@ class Desugarer:
     def _layernorm(self, e: syntax.Call, place: _Place) -> syntax.Expr:
         """(x − ν)/sqrt(var + eps), with ν = <x>/n and var = <x − ν, x − ν>/n."""
         x = self._vector(e.arguments[0], place)
+        if isinstance(x, syntax.Guard):
+            x = self._nonlinear(x, place)
         t = infer(x, self.scope)
         assert isinstance(t, Vector)
         eps = e.arguments[1] if len(e.arguments) == 2 else dict(e.keywords).get("eps", ZERO)

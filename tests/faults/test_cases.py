@@ -361,3 +361,20 @@ output y[p = 1..P] := v.T @ (e[p] + U @ x[p]) / sqrt(n)
     np.testing.assert_allclose(kernel(orthonormal(3), None, "nngp")[0, 0], 2 * np.eye(3), atol=1e-14)
     with pytest.raises(tp.ProgramError, match=r"e\[4\] is out of range: e has k = 1\.\.3"):
         kernel(orthonormal(4))
+
+
+def test_a_layer_normalization_of_a_vector_that_is_zero_out_of_range():
+    """The guarded vector is a family of its own: the row before by hand is the same program."""
+    program = (
+        "program norm(P)\ninput x[p = 1..P] : R(d)\nweight U : A(n, d) ~ N(0, 1) / sqrt(d)\n"
+        "weight V : A(n, n) ~ N(0, 1) / sqrt(n)\nvector v : G(n) ~ N(0, 1)\nh[p = 1..P] := V @ tanh(U @ x[p])\n{}"
+        "output y[p = 1..P] := v.T @ g[p] / sqrt(n)\n"
+    )
+    x = np.random.default_rng(0).normal(size=(2, 3, 2))
+    one = tp.parse(program.format("g[p = 1..P] := silu(layernorm((h[p+1] else 0), 0.01))\n")).kernel()(x)
+    variance = "(<h[p+1], h[p+1]>/n - (<h[p+1]>/n)**2 + 0.01)"
+    by_hand = f"g[p = 1..P-1] := silu((h[p+1] - <h[p+1]>/n) / sqrt({variance}))\ng[P] := 0\n"
+    two = tp.parse(program.format(by_hand)).kernel()(x)
+    assert np.isfinite(one.nngp).all() and np.abs(one.nngp[:, :, 0, 0]).min() > 1e-3
+    for name in ("nngp", "ntk"):
+        np.testing.assert_allclose(getattr(one, name), getattr(two, name), rtol=1e-7, atol=1e-9)
