@@ -1,0 +1,68 @@
+"""Kernels and limits of the bundled programs at small sizes, in float64, as numbers that a file holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from tensorprog.program.affine import bound_symbols, evaluate_bound
+
+from .texts import program
+
+FILE = Path(__file__).parent / "values.json"
+OPEN_SIZES = {"H": 8, "W": 9}
+OPEN_SIZE = 4
+"""The lengths that the data have along an open axis, by its name."""
+
+
+def data(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """x1 of two samples, and x2 of two others and the first of x1."""
+    rng, first, second = np.random.default_rng(0), {}, {}
+    for f in program(name).ir.inputs:
+        ends = [
+            evaluate_bound(b, {s: OPEN_SIZES.get(s, OPEN_SIZE) for s in bound_symbols(b)})
+            for r in f.ranges
+            for b in (r.low, r.high)
+        ]
+        shape = [high - low + 1 for low, high in zip(ends[::2], ends[1::2], strict=True)]
+        shape += [5] if hasattr(f.type, "size") else []
+        first[f.name] = rng.normal(size=(2, *shape))
+        second[f.name] = np.concatenate([rng.normal(size=(2, *shape)), first[f.name][:1]])
+    return first, second
+
+
+def values(name: str) -> dict[str, np.ndarray]:
+    """Arrays by name: the kernels of x1 with x2, the NTK of x1 with itself, with standard errors where sampled; limits."""
+    loaded = program(name)
+    x1, x2 = data(name)
+    with jax.enable_x64(True):
+        if loaded.recursion.output is None:
+            found = loaded.limits(x1 or None, return_stderr=True)
+            return {key: np.asarray(value) for key, value in found.items()}
+        get = ("nngp", "ntk") if loaded.ntk_error is None else ("nngp",)
+        kernel = loaded.kernel(points=251, replicates=4)
+        pair = kernel(x1, x2, get, return_stderr=True)._asdict()
+        alone = kernel(x1, None, get[-1])
+    return {**{key: np.asarray(value) for key, value in pair.items()}, f"{get[-1]} of x1": np.asarray(alone)}
+
+
+def stored() -> dict[str, dict[str, np.ndarray]]:
+    table = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    return {
+        name: {key: np.reshape(v["values"], v["shape"]) for key, v in arrays.items()} for name, arrays in table.items()
+    }
+
+
+def store(table: dict[str, dict[str, np.ndarray]]) -> None:
+    """Writes a line to an array, so that changes can be read."""
+    lines = []
+    for name, arrays in sorted(table.items()):
+        rows = [
+            f"  {json.dumps(key)}: {json.dumps({'shape': list(v.shape), 'values': v.ravel().tolist()})}"
+            for key, v in arrays.items()
+        ]
+        lines.append(f"{json.dumps(name)}: {{\n" + ",\n".join(rows) + "\n}")
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
