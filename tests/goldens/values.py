@@ -35,7 +35,7 @@ def data(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 
 
 def values(name: str) -> dict[str, np.ndarray]:
-    """Arrays by name: the kernels of x1 with x2, the NTK of x1 with itself, with standard errors where sampled; limits."""
+    """Arrays by name: the kernels of x1 with x2, the NTK of x1 with itself, standard errors; or limits."""
     loaded = program(name)
     x1, x2 = data(name)
     with jax.enable_x64(True):
