@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from tensorprog.program.affine import bound_symbols, evaluate_bound
+from tensorprog.program.types import Data, Position
 
 from .texts import program
 
 FILE = Path(__file__).parent / "values.json"
 OPEN_SIZES = {"H": 8, "W": 9}
-OPEN_SIZE = 4
+OPEN_SIZE, FEATURES = 4, 5
 """The lengths that the data have along an open axis, by its name."""
 
 
@@ -28,9 +30,13 @@ def data(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
             for b in (r.low, r.high)
         ]
         shape = [high - low + 1 for low, high in zip(ends[::2], ends[1::2], strict=True)]
-        shape += [5] if hasattr(f.type, "size") else []
-        first[f.name] = rng.normal(size=(2, *shape))
-        second[f.name] = np.concatenate([rng.normal(size=(2, *shape)), first[f.name][:1]])
+        if isinstance(f.type, Position):
+            highest = f.type.size.substitute(program(name).ir.integers).constant
+            draw = partial(rng.integers, 1, highest, endpoint=True, size=(2, *shape))
+        else:
+            draw = partial(rng.normal, size=(2, *shape, *([FEATURES] if isinstance(f.type, Data) else [])))
+        first[f.name] = draw()
+        second[f.name] = np.concatenate([draw(), first[f.name][:1]])
     return first, second
 
 
