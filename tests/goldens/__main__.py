@@ -27,7 +27,7 @@ def main() -> int:
         for part in texts.PARTS:
             texts.path_of(name, part).write_text(texts.golden(name, part), encoding="utf-8")
         if not options.texts:
-            table[name] = values.values(name)
+            table[name] = values.kept(table.get(name), values.values(name))
     known = {texts.path_of(name, part) for name in texts.PROGRAMS for part in texts.PARTS}
     for path in set(texts.FOLDER.glob("*.txt")) - known:
         path.unlink()
