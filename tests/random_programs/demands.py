@@ -127,10 +127,13 @@ def kernels(program: tp.Program, data: dict[str, np.ndarray]) -> Numbers:
             raise Failure("ntk", f"refused: {program.ntk_error.message}")
         get = ("nngp",)
     kernel = ask("kernel", program.kernel)
-    found = ask("kernel", lambda: kernel(data, get=get, return_stderr=True))
+    # Where a rule is coarse, and the kernel says so, its own estimate tells how far off it may be.
+    coarse = not program.sampled and bool(ask("kernel", lambda: kernel.backend.module.reach))
+    word = "error" if coarse else "stderr"
+    found = ask("kernel", lambda: kernel(data, get=get, **{f"return_{word}": True}))
     values, errors = [], []
     for name in get:
-        value, error = matrix(getattr(found, name)), float(np.max(getattr(found, f"{name}_stderr")))
+        value, error = matrix(getattr(found, name)), float(np.max(getattr(found, f"{name}_{word}")))
         if not np.isfinite(value).all():
             raise Failure(name, "not finite")
         size = max(float(np.abs(value).max()), 1e-12)
