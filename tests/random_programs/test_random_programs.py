@@ -8,7 +8,7 @@ from .every import demand_all
 from .generator import sample
 
 READ, COMPUTED = range(0, 10), (1, 2)
-MANY_READ, MANY_COMPUTED = range(360, 550), (5, 6, 7, 9, 13, 14, 15, 16)
+MANY_READ, MANY_COMPUTED = range(360, 550), (5, 6, 7, 9, 13, 14, 15, 16, 1213, 1720, 2128)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from .shapes import reciprocal
+from .shapes import common_shape, reciprocal
 
 
 def derivative(f):
@@ -18,7 +18,8 @@ def scalar_derivative(f, index):
         def of_scalar(s):
             return f(x, *scalars[:index], s, *scalars[index + 1 :])
 
-        s = jnp.broadcast_to(scalars[index], jnp.shape(x)).astype(jnp.result_type(x))
+        # at the nodes of another quadrature the scalar varies where x does not
+        s = jnp.broadcast_to(scalars[index], common_shape(x, scalars[index])).astype(jnp.result_type(x))
         return jax.jvp(of_scalar, (s,), (jnp.ones_like(s),))[1]
 
     return differentiated
