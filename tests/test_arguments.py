@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
-from tensorprog.arguments import bind_shapes, is_batch, read_argument, read_arguments
+from tensorprog.arguments import Reader, bind_shapes, is_batch, read_argument, read_arguments
 from tensorprog.data.sources import Digits
 
 RNN = tp.load("rnn").ir
@@ -200,3 +200,40 @@ def test_a_program_without_inputs_takes_none():
     assert read_argument(program, None).arrays == {}
     with pytest.raises(ValueError, match="has no inputs"):
         read_argument(program, data(2, 3))
+
+
+def test_one_reader_reads_shape_after_shape():
+    """What it keeps from one call to the next is of their shapes alone."""
+    reader = Reader(RNN)
+    for first, second in [((3, 5, 4), (2, 7, 4)), ((2, 7, 4), (3, 5, 4)), ((1, 5, 2), (3, 5, 2)), ((3, 5, 4), (2, 7, 4))]:
+        read = reader.read(data(*first), data(*second))
+        fresh = read_arguments(RNN, data(*first), data(*second))
+        for one, other in zip(read, fresh, strict=True):
+            assert (one.sizes, one.features, one.count) == (other.sizes, other.features, other.count)
+            np.testing.assert_array_equal(one.arrays["x"], other.arrays["x"])
+
+
+def test_a_reader_gives_sizes_of_its_own_to_every_call():
+    reader = Reader(RNN)
+    reader.read(data(3, 5, 4))[0].sizes["T"] = 1
+    assert reader.read(data(3, 5, 4))[0].sizes == {"T": 5}
+
+
+def test_a_reader_refuses_each_time():
+    reader = Reader(RNN)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="x1 and x2 differ in d: 4 and 3 features"):
+            reader.read(data(3, 5, 4), data(3, 5, 3))
+        with pytest.raises(ValueError, match=r"x2: 'x' has the shape"):
+            reader.read(data(3, 5, 4), data(3, 5))
+        reader.read(data(3, 5, 4), data(3, 5, 4))
+        with pytest.raises(ValueError, match="x2.*(nan|finite)"):
+            reader.read(data(3, 5, 4), data(3, 5, 4) * np.nan)
+
+
+def test_a_reader_looks_at_positions_again_where_shapes_are_known():
+    reader = Reader(tp.load("embedding").ir)
+    argument = {f.name: np.ones((2, 3), int) for f in reader.program.inputs}
+    with pytest.raises(ValueError) as missing:
+        reader.read(argument | {"t": np.full((2, 3), 10**6)})
+    assert "1000000" in str(missing.value)

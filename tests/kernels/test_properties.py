@@ -199,6 +199,19 @@ def test_single_precision(bundled, data, close):
         close(part, expected, 2e-5)
 
 
+def test_one_kernel_for_data_of_shape_after_shape(kernel, rng, close):
+    """A kernel keeps how it works data through by their shapes and dtypes; none may be taken for another's."""
+    k, x = kernel("mlp", depth=1, var_b=0.1), rng.normal(size=(4, 3))
+    whole = np.asarray(k(x).ntk)
+    for rows, columns in [((0, 3), (3, 4)), ((3, 4), (0, 3)), ((0, 3), (0, 3)), ((0, 3), None), ((0, 3), (3, 4))]:
+        first, second = slice(*rows), slice(*(columns or rows))
+        for dtype, bound in [(np.float64, 1e-12), (np.float32, 2e-5)]:
+            x2 = x[second].astype(dtype) if columns else None
+            ntk = k(x[first].astype(dtype), x2, "ntk")
+            assert ntk.dtype == dtype
+            close(ntk, whole[first, second], bound)
+
+
 def test_single_precision_of_double_data(kernel, rng, close):
     k, x = kernel("rnn", var_b=0.1), rng.normal(size=(3, 4, 2))
     for part, expected in zip(k.program.kernel(dtype=np.float32)(x), k(x), strict=True):
