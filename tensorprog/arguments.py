@@ -240,7 +240,8 @@ def _check_positions(array: Array, name: str, t: Position, sizes: Mapping[str, i
     if wrong.any():
         at = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
         shown = f"{most}" if t.size.is_constant else f"{t.size} = {most}"
-        raise ValueError(f"{which}: '{name}' holds {values[at].item():.15g} at {list(at)}, and its indices are 1, …, {shown}")
+        held = f"{values[at].item():.15g} at {list(at)}"
+        raise ValueError(f"{which}: '{name}' holds {held}, and its indices are 1, …, {shown}")
 
 
 def _of_one_dtype(

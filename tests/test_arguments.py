@@ -205,7 +205,8 @@ def test_a_program_without_inputs_takes_none():
 def test_one_reader_reads_shape_after_shape():
     """What it keeps from one call to the next is of their shapes alone."""
     reader = Reader(RNN)
-    for first, second in [((3, 5, 4), (2, 7, 4)), ((2, 7, 4), (3, 5, 4)), ((1, 5, 2), (3, 5, 2)), ((3, 5, 4), (2, 7, 4))]:
+    long, short, few = (3, 5, 4), (2, 7, 4), (1, 5, 4)
+    for first, second in [(long, short), (short, long), (few, long), (long, short)]:
         read = reader.read(data(*first), data(*second))
         fresh = read_arguments(RNN, data(*first), data(*second))
         for one, other in zip(read, fresh, strict=True):
@@ -227,7 +228,7 @@ def test_a_reader_refuses_each_time():
         with pytest.raises(ValueError, match=r"x2: 'x' has the shape"):
             reader.read(data(3, 5, 4), data(3, 5))
         reader.read(data(3, 5, 4), data(3, 5, 4))
-        with pytest.raises(ValueError, match="x2.*(nan|finite)"):
+        with pytest.raises(ValueError, match=r"x2: .* data are finite"):
             reader.read(data(3, 5, 4), data(3, 5, 4) * np.nan)
 
 
