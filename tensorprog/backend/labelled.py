@@ -13,14 +13,27 @@ class Code:
     """Source of an array with these labelled dimensions, in the order of the array.
 
     `atomic`: needs no parentheses as an operand.
+
+    `parts`: pieces that the text puts together, `around` what it has before, between and behind them. One of them may
+    be a plain 0 for all dimensions, as in `(table if t > 1 else 0)`, so that only pieces can be subscripted.
     """
 
     text: str
     dims: tuple[str, ...] = ()
     atomic: bool = True
+    parts: tuple[Code, ...] = ()
+    around: tuple[str, ...] = ()
 
     def wrapped(self) -> str:
         return self.text if self.atomic else f"({self.text})"
+
+
+def pieced(parts: Sequence[Code], around: Sequence[str], order: Sequence[str]) -> Code:
+    """The array whose source is that of `parts`, brought to the same dimensions, with `around` around them."""
+    dims = union(parts, order)
+    parts = tuple(aligned(p, dims, order) for p in parts)
+    text = around[0] + "".join(p.text + behind for p, behind in zip(parts, around[1:], strict=True))
+    return Code(text, dims, parts=parts, around=tuple(around))
 
 
 def transposed(code: Code, order: Sequence[str]) -> Code:
@@ -28,6 +41,8 @@ def transposed(code: Code, order: Sequence[str]) -> Code:
     wanted = tuple(sorted(code.dims, key=order.index))
     if wanted == code.dims:
         return code
+    if code.parts:
+        return pieced([transposed(p, order) for p in code.parts], code.around, order)
     permutation = tuple(code.dims.index(d) for d in wanted)
     return Code(f"jnp.transpose({code.text}, {permutation})", wanted)
 
@@ -38,6 +53,8 @@ def aligned(code: Code, dims: Sequence[str], order: Sequence[str]) -> Code:
     dims = tuple(sorted(dims, key=order.index))
     if code.dims == dims[len(dims) - len(code.dims) :]:
         return code
+    if code.parts:
+        return Code(pieced([aligned(p, dims, order) for p in code.parts], code.around, order).text, code.dims)
     subscript = ", ".join(":" if d in code.dims else "None" for d in dims)
     # Leading new axes come for free.
     while subscript.startswith("None, "):

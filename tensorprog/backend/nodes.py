@@ -15,6 +15,7 @@ from tensorprog.backend.labelled import (
     combined,
     integer,
     neighbours,
+    pieced,
     transposed,
     union,
 )
@@ -210,9 +211,7 @@ class NodeWriter:
         otherwise = self.node(node.otherwise)
         if self.decided(node.conditions):
             # Known in Python: the other branch must not be looked up at all.
-            dims = union([then, otherwise], self.order)
-            then, otherwise = (aligned(c, dims, self.order) for c in (then, otherwise))
-            return Code(f"({then.text} if {mask.text} else {otherwise.text})", dims)
+            return pieced([then, otherwise], ("(", f" if {mask.text} else ", ")"), self.order)
         dims = union([mask, then, otherwise], self.order)
         parts = [aligned(c, dims, self.order).text for c in (mask, then, otherwise)]
         return Code(f"jnp.where({', '.join(parts)})", dims)
@@ -657,7 +656,7 @@ class NodeWriter:
         body = self.node(node.body)
         mask = self.mask(conditions)
         if mask is not None and self.decided(conditions):
-            body = Code(f"({body.text} if {mask.text} else 0)", body.dims)
+            body = pieced([body], ("(", f" if {mask.text} else 0)"), self.order)
         elif mask is not None:
             both = union([body, mask], self.order)
             body = Code(
@@ -666,7 +665,7 @@ class NodeWriter:
         for r in node.ranges:
             del self.system.loop_ranges[r.name]
         self.system.integers = saved
-        return Code(f"sum(({body.text}) {' '.join(loops)})", body.dims)
+        return pieced([body], ("sum((", f") {' '.join(loops)})"), self.order)
 
     # ------------------------------------------------------------ expectations
 

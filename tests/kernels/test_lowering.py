@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 import tensorprog as tp
+from tensorprog.backend.labelled import Code, aligned, combined, pieced
 from tensorprog.backend.memory import Footprint, available_memory
 from tensorprog.backend.runtime.inner_products import FEW_FEATURES, inner_products
 from tensorprog.backend.runtime.windows import entrywise, merge_axes, placed, take, window_sums
@@ -354,3 +355,23 @@ output y := sum[p = 1..P](v.T @ s[p]) / sqrt(n)
     right = k / c * np.sqrt(1 - c**2) / (2 * np.pi) + slope * k
     np.testing.assert_allclose(nngp, right, rtol=1e-12)
     np.testing.assert_allclose(ntk, right + 2 * slope * k, rtol=1e-7)
+
+
+def test_a_choice_known_in_python_is_subscripted_by_its_branches():
+    """Where the branch that is taken is a plain 0, the whole has no axes to put new ones between."""
+    order = ("a", "b", "c", "d")
+    table = np.arange(6.0).reshape(2, 3)
+    choice = pieced([Code("table", ("a", "c")), Code("0")], ("(", " if known else ", ")"), order)
+    every = pieced([choice], ("sum((", ") for _ in range(times))"), order)
+    product = combined("*", [every, Code("other", ("a", "b", "c", "d"))], order)
+    assert product.dims == order
+    other = np.random.default_rng(0).normal(size=(2, 4, 3, 5))
+    for known, times in [(True, 1), (True, 2), (False, 1), (True, 0)]:
+        found = eval(product.text, {"table": table, "other": other, "known": known, "times": times})
+        expected = known * times * table[:, None, :, None] * other
+        np.testing.assert_allclose(np.broadcast_to(found, other.shape), expected)
+    turned = aligned(
+        pieced([Code("table.T", ("c", "a")), Code("0")], ("(", " if known else ", ")"), order), ("a", "b", "c"), order
+    )
+    np.testing.assert_array_equal(eval(turned.text, {"jnp": jnp, "table": table, "known": True}), table[:, None])
+    assert eval(turned.text, {"jnp": jnp, "table": table, "known": False}) == 0
