@@ -19,8 +19,10 @@ import numpy as np
 from tensorprog.data.sources import Digits, fit_digits
 from tensorprog.errors import did_you_mean
 from tensorprog.finiteness import all_finite
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import Bound, bound_symbols, evaluate_bound, map_bound
+from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Bound, Range, bound_symbols, evaluate_bound, map_bound
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import sizes_in_laws
 from tensorprog.program.sizes import check_sizes, own_lengths

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tensorprog.program.affine import Affine, Bound, Extreme, Quotient, Remainder
+from tensorprog.index.affine import Affine, Quotient, Remainder
+from tensorprog.index.bounds import Bound, Extreme
 
 
 @dataclass(frozen=True)

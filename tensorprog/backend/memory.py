@@ -9,7 +9,8 @@ from typing import Any
 
 import jax
 
-from tensorprog.program.affine import Range, evaluate_bound, sizes_read_off
+from tensorprog.index.bounds import evaluate_bound
+from tensorprog.index.ranges import Range, sizes_read_off
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Data
 

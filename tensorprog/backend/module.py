@@ -23,8 +23,9 @@ from tensorprog.backend.system import Access, SystemWriter
 from tensorprog.backend.trim import trimmed_tables, without_zero_borders
 from tensorprog.errors import ProgramError
 from tensorprog.expectation.source import HEADER
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range, sizes_read_off
 from tensorprog.naming import identifier, plain, settled
-from tensorprog.program.affine import Affine, Range, sizes_read_off
 from tensorprog.program.ir import Program
 from tensorprog.program.laws import sizes_in_laws
 from tensorprog.program.sizes import missing

@@ -21,19 +21,10 @@ from tensorprog.backend.labelled import (
 )
 from tensorprog.backend.passes import MERGED_AXES, WINDOWS
 from tensorprog.errors import ProgramError
+from tensorprog.index.affine import Affine, Entry, Remainder, remainder
+from tensorprog.index.bounds import Bound, at_most, bound_symbols, map_bound
+from tensorprog.index.ranges import Range, extent
 from tensorprog.naming import identifier
-from tensorprog.program.affine import (
-    Affine,
-    Bound,
-    Entry,
-    Range,
-    Remainder,
-    at_most,
-    bound_symbols,
-    extent,
-    map_bound,
-    remainder,
-)
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key
 

@@ -18,7 +18,8 @@ from itertools import pairwise
 import networkx
 import sympy
 
-from tensorprog.program.affine import Affine, Range
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Axis, Clause, Key, Node, Recursion, Table
 

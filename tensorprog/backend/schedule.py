@@ -19,7 +19,9 @@ from dataclasses import dataclass
 import networkx
 
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Range, at_most, extent
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import at_most
+from tensorprog.index.ranges import Range, extent
 from tensorprog.theorem.recursion import (
     GRAM,
     BatchnormExpectation,

@@ -18,7 +18,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
-from tensorprog.program.affine import Affine, Bound, Range
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import Bound
+from tensorprog.index.ranges import Range
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Node, Recursion, Table
 

@@ -17,22 +17,10 @@ from tensorprog.backend.labelled import Code, aligned, bound_source, integer, ne
 from tensorprog.backend.nodes import NodeWriter
 from tensorprog.backend.schedule import Loop, Recursive, Schedule, Whole
 from tensorprog.errors import ProgramError
+from tensorprog.index.affine import Affine, quotient, remainder
+from tensorprog.index.bounds import Bound, at_most, bound_symbols, differences, map_bound, maximum, minimum, shift
+from tensorprog.index.ranges import Range, extent
 from tensorprog.naming import identifier
-from tensorprog.program.affine import (
-    Affine,
-    Bound,
-    Range,
-    at_most,
-    bound_symbols,
-    differences,
-    extent,
-    map_bound,
-    maximum,
-    minimum,
-    quotient,
-    remainder,
-    shift,
-)
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key, Table
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tensorprog.program.affine import Affine, Range, at_most, extent
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import at_most
+from tensorprog.index.ranges import Range, extent
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Recursion, Table
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tensorprog.finite.rows import executions, holds, integer, nests, target
+from tensorprog.index.bounds import evaluate_bound
 from tensorprog.language import syntax
-from tensorprog.program.affine import evaluate_bound
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Matrix
 

@@ -16,9 +16,11 @@ import sympy
 
 from tensorprog import functions
 from tensorprog.errors import ProgramError, Span, did_you_mean
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import maximum, minimum
+from tensorprog.index.ranges import Range, extent
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
-from tensorprog.program.affine import Affine, Range, extent, maximum, minimum
 from tensorprog.program.desugar import Desugarer
 from tensorprog.program.ir import Clause, Family, Function, Law, Program
 from tensorprog.program.laws import WIDTH, read_law

@@ -16,20 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from tensorprog.errors import ProgramError
+from tensorprog.index.affine import Affine, Entry, Quotient, Remainder, quotient, remainder
+from tensorprog.index.bounds import maximum, minimum
+from tensorprog.index.ranges import Range, extent
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
-from tensorprog.program.affine import (
-    Affine,
-    Entry,
-    Quotient,
-    Range,
-    Remainder,
-    extent,
-    maximum,
-    minimum,
-    quotient,
-    remainder,
-)
 from tensorprog.program.scope import Binding, Scope
 from tensorprog.program.substitution import free_names, rename, subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Process, Scalar, Type, Vector

@@ -12,8 +12,9 @@ from functools import cached_property
 import sympy
 
 from tensorprog.errors import Span
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range
 from tensorprog.program.types import Position, Type
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tensorprog.errors import ProgramError, Span
+from tensorprog.index.bounds import evaluate_bound
+from tensorprog.index.ranges import Range, extent
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_index
-from tensorprog.program.affine import Range, evaluate_bound, extent
 from tensorprog.program.scope import Scope
 from tensorprog.program.substitution import free_names
 from tensorprog.program.types import Position

@@ -10,8 +10,10 @@ import sympy
 
 from tensorprog import functions
 from tensorprog.errors import ProgramError, Span, did_you_mean
+from tensorprog.index.affine import Affine, Entry, quotient, remainder
+from tensorprog.index.bounds import evaluate_bound
+from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Entry, Range, evaluate_bound, quotient, remainder
 from tensorprog.program.ir import Function, Parameter
 from tensorprog.program.substitution import children
 from tensorprog.program.types import Position, Type

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tensorprog.errors import ProgramError
+from tensorprog.index.bounds import bound_symbols
+from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_index
-from tensorprog.program.affine import Range, bound_symbols
 from tensorprog.program.build import build
 from tensorprog.program.ir import Parameter, Program
 from tensorprog.program.parameters import Setting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tensorprog.program.affine import Affine
+from tensorprog.index.affine import Affine
 
 
 @dataclass(frozen=True)

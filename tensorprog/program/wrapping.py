@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tensorprog.errors import ProgramError
+from tensorprog.index.affine import Affine
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine
 from tensorprog.program.desugar import as_affine, bound_expression
 from tensorprog.program.scope import Scope
 from tensorprog.program.substitution import rename

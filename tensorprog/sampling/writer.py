@@ -19,9 +19,10 @@ import sympy
 from tensorprog import expectation, functions
 from tensorprog.backend.labelled import bound_source, integer
 from tensorprog.errors import ProgramError
+from tensorprog.index.affine import Affine, Entry
+from tensorprog.index.ranges import Range, sizes_read_off
 from tensorprog.language import syntax
 from tensorprog.naming import identifier
-from tensorprog.program.affine import Affine, Entry, Range, sizes_read_off
 from tensorprog.program.ir import Clause, Family, Program
 from tensorprog.program.laws import WIDTH, growth, nngp_scale
 from tensorprog.program.scope import size_symbol

@@ -12,7 +12,8 @@ from dataclasses import replace
 import sympy
 
 from tensorprog.errors import NotDerived
-from tensorprog.program.affine import Affine, Range
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import Case, Pointwise, Reference, VectorReduction
 from tensorprog.theorem.expectations import Expectations

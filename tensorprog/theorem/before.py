@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tensorprog.index.affine import Affine
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine
 from tensorprog.program.ir import Program
 from tensorprog.theorem.recursion import Condition
 

@@ -18,19 +18,10 @@ from dataclasses import dataclass, field, replace
 import sympy
 
 from tensorprog.errors import ProgramError, Span
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import at_most, differences, map_bound, maximum, minimum, shift
+from tensorprog.index.ranges import Range, behind, extent
 from tensorprog.language import syntax
-from tensorprog.program.affine import (
-    Affine,
-    Range,
-    at_most,
-    behind,
-    differences,
-    extent,
-    map_bound,
-    maximum,
-    minimum,
-    shift,
-)
 from tensorprog.program.ir import Family, Function, Program
 from tensorprog.program.scope import MAPS, Binding, Scope, apply_definition, arithmetic
 from tensorprog.program.substitution import subexpressions

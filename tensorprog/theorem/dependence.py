@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tensorprog.program.affine import Affine
+from tensorprog.index.affine import Affine
 from tensorprog.program.types import Vector
 from tensorprog.theorem.cases import CaseReader, Linear, Multiply, Pointwise, Reference
 from tensorprog.theorem.support import ROUNDS_BEFORE_WIDENING, UNKNOWN, Interval, Source, joined

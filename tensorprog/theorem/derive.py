@@ -17,7 +17,9 @@ from dataclasses import replace
 import sympy
 
 from tensorprog.errors import NotDerived, ProgramError
-from tensorprog.program.affine import Affine, Range, map_bound, maximum, minimum
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import map_bound, maximum, minimum
+from tensorprog.index.ranges import Range
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import WIDTH, growth, part_trained
 from tensorprog.program.scope import size_symbol

@@ -16,7 +16,7 @@ import sympy
 from tensorprog.errors import ProgramError, Span
 from tensorprog.functions import facts, text
 from tensorprog.functions.registry import head
-from tensorprog.program.affine import evaluate_bound, map_bound
+from tensorprog.index.bounds import evaluate_bound, map_bound
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.substitution import free_names
 from tensorprog.program.types import Vector

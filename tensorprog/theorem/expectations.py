@@ -7,7 +7,7 @@ from dataclasses import replace
 import sympy
 
 from tensorprog.errors import NotDerived, ProgramError
-from tensorprog.program.affine import Range
+from tensorprog.index.ranges import Range
 from tensorprog.program.types import Data, Scalar
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import (

@@ -15,7 +15,7 @@ from dataclasses import replace
 import sympy
 
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine
+from tensorprog.index.affine import Affine
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import growth, nngp_scale
 from tensorprog.program.scope import size_symbol

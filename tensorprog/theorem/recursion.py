@@ -19,7 +19,9 @@ from functools import cached_property
 
 import sympy
 
-from tensorprog.program.affine import Affine, Entry, Quotient, Range, Remainder, differences, extent, map_bound
+from tensorprog.index.affine import Affine, Entry, Quotient, Remainder
+from tensorprog.index.bounds import differences, map_bound
+from tensorprog.index.ranges import Range, extent
 
 # Kinds of tables.
 DATA = "data"  # an input or data computed from inputs, one run: [axes…, d]

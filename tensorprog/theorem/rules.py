@@ -5,7 +5,9 @@ from __future__ import annotations
 import sympy
 
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Range, bound_symbols
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import bound_symbols
+from tensorprog.index.ranges import Range
 from tensorprog.program.ir import Family
 from tensorprog.program.laws import nngp_scale
 from tensorprog.program.types import Data, Matrix

@@ -8,7 +8,8 @@ import sympy
 
 from tensorprog import functions
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Range
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.program.laws import growth
 from tensorprog.program.types import Data, Scalar, Vector
 from tensorprog.theorem import recursion as ir

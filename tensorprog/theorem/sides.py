@@ -9,18 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import sympy
 
-from tensorprog.program.affine import (
-    Affine,
-    Range,
-    behind,
-    bound_symbols,
-    differences,
-    map_bound,
-    maximum,
-    minimum,
-    quotient,
-    remainder,
-)
+from tensorprog.index.affine import Affine, quotient, remainder
+from tensorprog.index.bounds import bound_symbols, differences, map_bound, maximum, minimum
+from tensorprog.index.ranges import Range, behind
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.substitution import binders

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tensorprog.program.affine import Affine, Range
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.program.types import Vector
 from tensorprog.theorem.cases import CaseReader, Linear, Multiply, Pointwise, Reference
 from tensorprog.theorem.recursion import Condition

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from tensorprog.errors import ProgramError
-from tensorprog.program.affine import Affine, Range, extent, map_bound, quotient, remainder
+from tensorprog.index.affine import Affine, quotient, remainder
+from tensorprog.index.bounds import map_bound
+from tensorprog.index.ranges import Range, extent
 from tensorprog.program.ir import Family
 from tensorprog.theorem.recursion import Condition
 

@@ -25,9 +25,11 @@ import sympy
 
 from tensorprog import functions
 from tensorprog.errors import ProgramError
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import map_bound
+from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
-from tensorprog.program.affine import Affine, Range, map_bound
 from tensorprog.program.build import build_tree, coordinatewise
 from tensorprog.program.desugar import bound_expression, type_name
 from tensorprog.program.ir import Family, Program

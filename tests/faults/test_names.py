@@ -14,8 +14,8 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import functions
+from tensorprog.index.bounds import bound_symbols, evaluate_bound
 from tensorprog.lowering import compiled
-from tensorprog.program.affine import bound_symbols, evaluate_bound
 from tensorprog.program.types import Position
 
 BUNDLED = sorted(p.stem for p in (Path(__file__).parents[2] / "programs").glob("*.netsor"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from tensorprog.program.affine import bound_symbols, evaluate_bound
+from tensorprog.index.bounds import bound_symbols, evaluate_bound
 from tensorprog.program.types import Data, Position
 
 from .texts import program

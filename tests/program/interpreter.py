@@ -13,8 +13,8 @@ import numpy as np
 import sympy
 
 from tensorprog.functions import jax_code
+from tensorprog.index.bounds import evaluate_bound
 from tensorprog.language import syntax
-from tensorprog.program.affine import evaluate_bound
 from tensorprog.program.passes.reads import scope_of
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Data, Matrix, Scalar, Vector

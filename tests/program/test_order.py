@@ -8,10 +8,11 @@ import pytest
 import sympy
 
 from tensorprog.errors import ProgramError
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
 from tensorprog.program import order
-from tensorprog.program.affine import Affine, Range
 from tensorprog.program.build import build
 from tensorprog.program.ir import Parameter
 from tensorprog.program.order import check_order

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tensorprog.program.affine import Affine, Range, evaluate_bound
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import evaluate_bound
+from tensorprog.index.ranges import Range
 from tensorprog.program.laws import sizes_in_laws
 from tensorprog.program.types import Position
 from tensorprog.theorem import recursion as ir

@@ -36,8 +36,8 @@ from tensorprog.backend.module import (
 from tensorprog.backend.schedule import Loop, Whole, schedule
 from tensorprog.backend.trim import without_zero_borders
 from tensorprog.expectation.source import HEADER
+from tensorprog.index.affine import Affine
 from tensorprog.naming import identifier, plain, settled
-from tensorprog.program.affine import Affine
 from tensorprog.program.ir import Program
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Key, Recursion

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tensorprog.index.affine import Affine
 from tensorprog.language import syntax
 from tensorprog.language.syntax import Binary, Expr, Negate, Number
-from tensorprog.program.affine import Affine
 from tensorprog.program.desugar import bound_expression
 
 ZERO = Number("0")

@@ -26,10 +26,12 @@ from dataclasses import replace
 import sympy
 
 from tensorprog.errors import ProgramError
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import map_bound
+from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_program
 from tensorprog.program import ir
-from tensorprog.program.affine import Affine, Range, map_bound
 from tensorprog.program.build import build, build_tree
 from tensorprog.program.desugar import bound_expression, type_name
 from tensorprog.program.laws import growth

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import nonnegative
+from tensorprog.index.ranges import Range, extent
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range, extent, nonnegative
 from tensorprog.program.passes.arithmetic import affine_expression
 
 _NEGATED = {"==": "!=", "!=": "==", ">=": "<", ">": "<=", "<=": ">", "<": ">="}

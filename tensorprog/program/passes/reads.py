@@ -16,9 +16,10 @@ import sympy
 
 from tensorprog.errors import ProgramError, Span
 from tensorprog.functions import text
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
-from tensorprog.program.affine import Affine, Range
 from tensorprog.program.desugar import bound_expression
 from tensorprog.program.ir import Program
 from tensorprog.program.passes.arithmetic import (

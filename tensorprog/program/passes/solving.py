@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tensorprog.errors import ProgramError
+from tensorprog.index.affine import Affine, Remainder, remainder
+from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
-from tensorprog.program.affine import Affine, Range, Remainder, remainder
 from tensorprog.program.desugar import as_affine
 from tensorprog.program.passes.arithmetic import ZERO, affine_expression, negate
 from tensorprog.program.passes.conditions import Condition, Facts, as_syntax, at_least, conjuncts

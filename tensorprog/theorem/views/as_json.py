@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tensorprog.expectation import JointPlan, MeanPlan, NoRule, Plan
-from tensorprog.program.affine import Range
+from tensorprog.index.ranges import Range
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.joint_rules import joint_plan
 from tensorprog.theorem.recursion import Key, Recursion, Table

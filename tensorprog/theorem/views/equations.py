@@ -12,7 +12,9 @@ from dataclasses import replace
 
 import sympy
 
-from tensorprog.program.affine import Affine, Bound, Entry, Quotient, Range, Remainder
+from tensorprog.index.affine import Affine, Entry, Quotient, Remainder
+from tensorprog.index.bounds import Bound
+from tensorprog.index.ranges import Range
 from tensorprog.program.types import Data, Scalar, Vector
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import Linear, Pointwise, Reference

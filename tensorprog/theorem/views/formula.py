@@ -12,7 +12,8 @@ from typing import Protocol
 import sympy
 
 from tensorprog.functions import lookup
-from tensorprog.program.affine import Affine, Range
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.program.types import Data, Scalar
 from tensorprog.theorem import joint_rules
 from tensorprog.theorem import recursion as ir

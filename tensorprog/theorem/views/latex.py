@@ -9,7 +9,9 @@ import sympy
 from sympy.printing.latex import LatexPrinter
 
 from tensorprog.functions.registry import by_head
-from tensorprog.program.affine import Affine, Bound, Entry, Quotient, Range, Remainder
+from tensorprog.index.affine import Affine, Entry, Quotient, Remainder
+from tensorprog.index.bounds import Bound
+from tensorprog.index.ranges import Range
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Recursion, Table
 from tensorprog.theorem.views import closed

@@ -8,10 +8,10 @@ from functools import cached_property
 
 import sympy
 
+from tensorprog.index.affine import Affine
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
 from tensorprog.language.printer import print_expression
-from tensorprog.program.affine import Affine
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Scalar, Vector
 from tensorprog.theorem.cases import Case, CaseReader, Pointwise, Reference

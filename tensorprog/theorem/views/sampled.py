@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import sympy
 
-from tensorprog.program.affine import Affine
+from tensorprog.index.affine import Affine
 from tensorprog.program.ir import Family, Function, Program
 from tensorprog.program.types import Data, Scalar, Vector
 from tensorprog.theorem import recursion as ir

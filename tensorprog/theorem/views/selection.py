@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 
 import sympy
 
-from tensorprog.program.affine import Affine, Range
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.program.scope import size_symbol
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Condition, Key, Node, Recursion, Table

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import sympy
 
-from tensorprog.program.affine import Affine, Range
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.theorem.recursion import Clause
 
 

@@ -9,9 +9,10 @@ from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from tensorprog.functions.registry import by_head
+from tensorprog.index.affine import Affine
+from tensorprog.index.ranges import Range
 from tensorprog.language.printer import print_statement
 from tensorprog.language.syntax import Definition, Input, Random, Width
-from tensorprog.program.affine import Affine, Range
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Recursion, Table
 from tensorprog.theorem.views import closed

@@ -9,20 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tensorprog.index.affine import Affine, Entry, quotient, remainder
+from tensorprog.index.bounds import evaluate_bound, nonnegative
+from tensorprog.index.ranges import Range, SizeReadOff, extent, sizes_read_off
 from tensorprog.language.parser import parse_text
 from tensorprog.language.syntax import For
-from tensorprog.program.affine import (
-    Affine,
-    Entry,
-    Range,
-    SizeReadOff,
-    evaluate_bound,
-    extent,
-    nonnegative,
-    quotient,
-    remainder,
-    sizes_read_off,
-)
 from tensorprog.program.scope import Binding, Scope
 
 NAMES = ("i", "j", "P", "Q")
