@@ -23,10 +23,11 @@ from tensorprog.backend.passes import MERGED_AXES, WINDOWS
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine, Entry, Remainder, remainder
 from tensorprog.index.bounds import Bound, at_most, bound_symbols, map_bound
+from tensorprog.index.conditions import Condition, boxed
 from tensorprog.index.ranges import Range, extent
 from tensorprog.naming import identifier
 from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Condition, Key
+from tensorprog.theorem.recursion import Clause, Key
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -104,7 +105,7 @@ class NodeWriter:
             if self.system.certain(c, self.arrays) is True:
                 continue
             value = self.index_array(c.expression)
-            codes.append(Code(f"{value.wrapped()} {'>=' if c.op == 'ge' else '=='} 0", value.dims, atomic=False))
+            codes.append(Code(f"{value.wrapped()} {c.op} 0", value.dims, atomic=False))
         if not codes:
             return None
         return combined("&", codes, self.order) if len(codes) > 1 else codes[0]
@@ -391,7 +392,7 @@ class NodeWriter:
     def _bind(self, r: Range, conditions: Sequence[Condition]) -> tuple[str, list[Condition]]:
         """An index as an array dimension; a range that depends on other indices becomes a box with conditions."""
         ranges = {**self.system.loop_ranges, **self.arrays}
-        self.arrays[r.name], more = ir.box(r, ranges)
+        self.arrays[r.name], more = boxed(r, ranges)
         self.order.append(r.name)
         return r.name, [*conditions, *more]
 
@@ -583,7 +584,7 @@ class NodeWriter:
         conditions = [c for c in node.conditions if self.system.certain(c, ranges) is not True]
         for r in node.ranges:
             places = [k for k, e in enumerate(read.indices) if r.name in e.symbols]
-            equations = [c for c in conditions if c.op == "eq" and c.expression.coefficient(r.name)]
+            equations = [c for c in conditions if c.op == "==" and c.expression.coefficient(r.name)]
             if not places or len(equations) != 1 or any(read.indices[k] != Affine.symbol(r.name) for k in places):
                 continue
             if any(r.name in c.expression.symbols for c in conditions if c is not equations[0]):
@@ -626,7 +627,7 @@ class NodeWriter:
             bounds += [b - e for b in highs if isinstance(b, Affine)]
             for b in bounds:
                 difference = (c.expression - b).substitute(self.system.known)
-                if c.op == "ge" and difference.is_constant and difference.constant >= 0:
+                if c.op == ">=" and difference.is_constant and difference.constant >= 0:
                     return True
         return False
 
@@ -637,7 +638,7 @@ class NodeWriter:
         loops = []
         saved = dict(self.system.integers)
         for r in node.ranges:
-            wide, more = ir.box(r, ranges)
+            wide, more = boxed(r, ranges)
             conditions += more
             variable = identifier(r.name)
             low, high = bound_source(wide.low, self.symbol), bound_source(wide.high, self.symbol)

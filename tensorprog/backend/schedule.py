@@ -21,13 +21,13 @@ import networkx
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import at_most
+from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range, extent
 from tensorprog.theorem.recursion import (
     GRAM,
     BatchnormExpectation,
     BatchnormMean,
     Clause,
-    Condition,
     Gram,
     Key,
     Node,
@@ -288,7 +288,7 @@ def _aligned(e: Affine, candidates: Sequence[Affine], used, known) -> int | None
 def _on_diagonals(distance: Affine, conditions: Sequence[Condition]) -> Affine:
     """The distance where the equations among the conditions hold."""
     for c in conditions:
-        if c.op == "eq":
+        if c.op == "==":
             for k in (1, -1):
                 if (distance + c.expression * k).is_constant:
                     return distance + c.expression * k
@@ -301,6 +301,6 @@ def _earlier(e: _Edge, distance: Affine) -> bool:
         return True
     for c in e.conditions:
         gap = distance - c.expression
-        if c.op == "ge" and gap.is_constant and gap.constant >= 1:
+        if c.op == ">=" and gap.is_constant and gap.constant >= 1:
             return True
     return False

@@ -20,9 +20,10 @@ from dataclasses import fields, replace
 
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import Bound
+from tensorprog.index.conditions import Condition, within
 from tensorprog.index.ranges import Range
 from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Condition, Node, Recursion, Table
+from tensorprog.theorem.recursion import Clause, Node, Recursion, Table
 
 MOST_CLAUSES = 100
 
@@ -100,19 +101,12 @@ def _entry(thin: Table, clause: Clause, indices: Sequence[Affine]) -> tuple[tupl
         if target.symbols & own.keys():
             values[str(target)] = index
         else:
-            conditions.append(Condition("eq", index - target))
+            conditions.append(Condition("==", index - target))
     # Only what the clause says is in its own indices: the reader's may have the same names.
     for r in clause.binders:
-        conditions += _within(values[r.name], ir.substitute(r, values))
-    conditions += [replace(c, expression=c.expression.substitute(values)) for c in clause.conditions]
+        conditions += within(values[r.name], ir.substitute(r, values))
+    conditions += [c.substitute(values) for c in clause.conditions]
     return tuple(conditions), ir.substitute(clause.value, values)
-
-
-def _within(index: Affine, r: Range) -> list[Condition]:
-    return [
-        *(Condition("ge", index - low) for low in _ends(r.low)),
-        *(Condition("ge", high - index) for high in _ends(r.high)),
-    ]
 
 
 def _ends(bound: Bound) -> Sequence[Affine]:
@@ -146,7 +140,7 @@ def _through(node: Node, thin: Table) -> Node:
 def _solved(node: Node) -> Node:
     """A node whose sums have their equations solved, where that leaves an index out."""
     node = _children(node, _solved)
-    if not isinstance(node, ir.Sum) or not any(c.op == "eq" for c in node.conditions):
+    if not isinstance(node, ir.Sum) or not any(c.op == "==" for c in node.conditions):
         return node
     ranges, conditions, body = list(node.ranges), list(dict.fromkeys(node.conditions)), node.body
     while True:
@@ -160,9 +154,9 @@ def _solved(node: Node) -> Node:
         name, value = found
         r = next(r for r in ranges if r.name == name)
         ranges.remove(r)
-        conditions += _within(value, r)
+        conditions += within(value, r)
         values = {name: value}
-        conditions = [replace(c, expression=c.expression.substitute(values)) for c in conditions]
+        conditions = [c.substitute(values) for c in conditions]
         ranges = [ir.substitute(x, values) for x in ranges]
         body = ir.substitute(body, values)
     if not ranges:
@@ -176,7 +170,7 @@ def _settled(conditions: Sequence[Condition]) -> list[Condition] | None:
     for c in dict.fromkeys(conditions):
         if not c.expression.is_constant:
             result.append(c)
-        elif c.expression.constant < 0 or (c.op == "eq" and c.expression.constant):
+        elif c.expression.constant < 0 or (c.op == "==" and c.expression.constant):
             return None
     return result
 
@@ -190,7 +184,7 @@ def _solution(ranges: Sequence[Range], conditions: Sequence[Condition], body: No
     """
     names = {r.name: r for r in ranges}
     inner = {s for r in ranges for b in (r.low, r.high) for e in _ends(b) for s in e.symbols}
-    equations = [c.expression for c in conditions if c.op == "eq"]
+    equations = [c.expression for c in conditions if c.op == "=="]
     among = [e for e in equations if e.symbols <= names.keys()]
     differences = [a - b for k, a in enumerate(equations) for b in equations[k + 1 :]]
     among += [d for d in differences if d.symbols and d.symbols <= names.keys()]

@@ -19,10 +19,11 @@ from tensorprog.backend.schedule import Loop, Recursive, Schedule, Whole
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine, quotient, remainder
 from tensorprog.index.bounds import Bound, at_most, bound_symbols, differences, map_bound, maximum, minimum, shift
+from tensorprog.index.conditions import Condition, boxed, certain, within
 from tensorprog.index.ranges import Range, extent
 from tensorprog.naming import identifier
 from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Condition, Key, Table
+from tensorprog.theorem.recursion import Clause, Key, Table
 
 PEEL = 8
 
@@ -145,13 +146,7 @@ class SystemWriter:
         return map_bound(bound, lambda a: a.substitute(self.known))
 
     def certain(self, c: Condition, ranges: Mapping[str, Range]) -> bool | None:
-        low = self.settle(extent(c.expression, {**self.loop_ranges, **ranges}, False))
-        high = self.settle(extent(c.expression, {**self.loop_ranges, **ranges}, True))
-        if c.op == "ge":
-            return True if at_most(Affine(0), low) else False if at_most(high, Affine(-1)) else None
-        if isinstance(low, Affine) and low.is_constant and low == high:
-            return low.constant == 0
-        return False if at_most(high, Affine(-1)) or at_most(Affine(1), low) else None
+        return certain(c, {**self.loop_ranges, **ranges}, self.settle)
 
     # ------------------------------------------------------------ schedule
 
@@ -243,18 +238,17 @@ class SystemWriter:
                 values[loops[0]], more = _solved(target, loops[0], Affine.symbol(here))
                 conditions += more
             else:
-                conditions.append(Condition("eq", Affine.symbol(here) - target))
+                conditions.append(Condition("==", Affine.symbol(here) - target))
         for r in clause.binders:
-            conditions += [Condition("ge", e) for e in differences(Affine.symbol(r.name), r.low)]
-            conditions += [Condition("ge", e) for e in differences(r.high, Affine.symbol(r.name))]
+            conditions += within(Affine.symbol(r.name), r)
         clause = ir.substitute_clause(clause, values)
         tests = []
         for c in conditions:
-            c = replace(c, expression=c.expression.substitute(values))
+            c = c.substitute(values)
             if c.expression.entries:
                 raise ProgramError(f"a condition on {c.expression.entries[0]}, which is data, is not supported here")
             if self.certain(c, {}) is not True:
-                tests.append(f"{integer(c.expression, self.symbol)} {'>=' if c.op == 'ge' else '=='} 0")
+                tests.append(f"{integer(c.expression, self.symbol)} {c.op} 0")
         if tests:
             self.line(f"if {' and '.join(tests)}:")
             self.indent += 1
@@ -325,7 +319,7 @@ class SystemWriter:
         # Triangular ranges become boxes with a condition.
         conditions = list(clause.conditions)
         for name, r in list(binders.items()):
-            binders[name], more = ir.box(r, {**self.loop_ranges, **binders})
+            binders[name], more = boxed(r, {**self.loop_ranges, **binders})
             conditions += more
         for k in axes:
             self._clip(binders, clause.target[k], table.axes[k].range)
@@ -451,7 +445,7 @@ class SystemWriter:
     def _boxed(self, clause: Clause, binder: str) -> Clause:
         """The clause where one of its binders runs over a box: conditions say which part of it is meant."""
         ranges = {r.name: r for r in clause.binders}
-        box, conditions = ir.box(ranges[binder], ranges)
+        box, conditions = boxed(ranges[binder], ranges)
         if not conditions:
             return clause
         binders = tuple(box if r.name == binder else r for r in clause.binders)
@@ -501,12 +495,12 @@ class SystemWriter:
             low, high, binder = self._clause_range(loop, table, c)
             inside = {} if symbol is None or r is None else {symbol: r}
             verdicts = [
-                self.certain(Condition("ge", e), inside) for e in differences(index, low) + differences(high, index)
+                self.certain(Condition(">=", e), inside) for e in differences(index, low) + differences(high, index)
             ]
             if any(v is False for v in verdicts):
                 continue
             if binder is None:
-                here = Condition("eq", index - _affine(low))
+                here = Condition("==", index - _affine(low))
                 result.append(c if all(verdicts) else replace(c, conditions=(*c.conditions, here)))
                 continue
             assert binder is not None
@@ -514,7 +508,7 @@ class SystemWriter:
             value = index - (target - Affine.symbol(binder))
             clause = ir.substitute_clause(self._boxed(c, binder), {binder: value})
             extra = tuple(
-                Condition("ge", e)
+                Condition(">=", e)
                 for e, v in zip(differences(index, low) + differences(high, index), verdicts, strict=True)
                 if v is None
             )
@@ -950,7 +944,7 @@ def _solved(target: Affine, name: str, here: Affine) -> tuple[Affine, list[Condi
     """The index in k·index + number at which that is `here`, and the condition that there is one."""
     factor = target.coefficient(name)
     distance = here - target + Affine.symbol(name) * factor
-    return quotient(distance, factor), [Condition("eq", remainder(distance, Affine(factor)))] if factor > 1 else []
+    return quotient(distance, factor), [Condition("==", remainder(distance, Affine(factor)))] if factor > 1 else []
 
 
 def _affine(b: Bound) -> Affine:

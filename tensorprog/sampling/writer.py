@@ -20,6 +20,7 @@ from tensorprog import expectation, functions
 from tensorprog.backend.labelled import bound_source, integer
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine, Entry
+from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range, sizes_read_off
 from tensorprog.language import syntax
 from tensorprog.naming import identifier
@@ -40,10 +41,8 @@ from tensorprog.theorem.cases import (
     Term,
     VectorReduction,
 )
-from tensorprog.theorem.recursion import Condition
 
 _Z, _W = sympy.Symbol("z", real=True), sympy.Symbol("w", real=True)
-_OPERATORS = {"ge": ">= 0", "eq": "== 0"}
 
 
 class NetworkWriter:
@@ -308,14 +307,14 @@ class NetworkWriter:
 
     def _chosen(self, conditions: Sequence[Condition]) -> str:
         """1 where conditions on data hold, 0 elsewhere, in the batch."""
-        parts = [f"({integer(c.expression, self.index)} {_OPERATORS[c.op]})" for c in conditions]
+        parts = [f"({integer(c.expression, self.index)} {c.op} 0)" for c in conditions]
         return f"jnp.where({' & '.join(parts)}, 1.0, 0.0)"
 
     def _conditions(self, conditions: Sequence[Condition], wrap: bool = False) -> str:
         for c in conditions:
             if c.expression.entries:
                 raise ProgramError(f"a condition on {c.expression.entries[0]}, which is data, cannot be sampled here")
-        parts = [f"{integer(c.expression, self.index)} {_OPERATORS[c.op]}" for c in conditions]
+        parts = [f"{integer(c.expression, self.index)} {c.op} 0" for c in conditions]
         text = " and ".join(parts) or "True"
         return f"({text})" if wrap and len(parts) > 1 else text
 

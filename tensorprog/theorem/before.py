@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tensorprog.index.affine import Affine
+from tensorprog.index.conditions import Condition
 from tensorprog.language import syntax
 from tensorprog.program.ir import Program
-from tensorprog.theorem.recursion import Condition
 
 Alternatives = list[list[Condition]]
 
@@ -58,10 +58,10 @@ class Order:
         for b in shared:
             sign = -1 if isinstance(b.step, syntax.Negate) else 1
             gaps.append((Affine.symbol(b.name) - names[b.name]) * sign)
-        equal = [Condition("eq", gap) for gap in gaps]
-        result = [[*equal[:k], Condition("ge", gap - 1)] for k, gap in enumerate(gaps)]
+        equal = [Condition("==", gap) for gap in gaps]
+        result = [[*equal[:k], Condition(">=", gap - 1)] for k, gap in enumerate(gaps)]
         if first and result:
-            result[-1] = [*equal[:-1], Condition("ge", gaps[-1])]
+            result[-1] = [*equal[:-1], Condition(">=", gaps[-1])]
         return result or ([[]] if first else [])
 
     def _hidden(self, shared: list[syntax.Binder], statement: tuple[int, ...]) -> bool:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import sympy
 
 from tensorprog.errors import ProgramError, Span
 from tensorprog.index.affine import Affine
-from tensorprog.index.bounds import at_most, differences, map_bound, maximum, minimum, shift
+from tensorprog.index.bounds import at_most, map_bound, maximum, minimum, shift
+from tensorprog.index.conditions import Condition, certain, contradict, implies, within, without_implied
 from tensorprog.index.ranges import Range, behind, extent
 from tensorprog.language import syntax
 from tensorprog.program.ir import Family, Function, Program
@@ -27,7 +29,7 @@ from tensorprog.program.scope import MAPS, Binding, Scope, apply_definition, ari
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
 from tensorprog.program.typing import is_zero, leaves, readout_type
-from tensorprog.theorem.recursion import Condition, affine_number
+from tensorprog.theorem.recursion import affine_number
 from tensorprog.theorem.targets import solved_case
 
 
@@ -175,28 +177,15 @@ class CaseReader:
 
         given: conditions that hold in any case.
         """
-        if any(self._implies(g, c, ranges) for g in given):
+        judge = partial(self.certain, ranges=ranges)
+        if any(implies(g, c, judge) for g in given):
             return True
-        if any(self._contradict(g, c, ranges) for g in given):
+        if any(contradict(g, c, judge) for g in given):
             return False
         key = c, tuple((name, ranges[name]) for name in sorted(behind(c.expression.symbols, ranges)))
         if key not in self._certain:
-            self._certain[key] = self._by_extent(c, ranges)
+            self._certain[key] = certain(c, ranges, self.settle)
         return self._certain[key]
-
-    def _by_extent(self, c: Condition, ranges: dict[str, Range]) -> bool | None:
-        low = self.settle(extent(c.expression, ranges, False))
-        high = self.settle(extent(c.expression, ranges, True))
-        zero = Affine(0)
-        if c.op == "ge":
-            if at_most(zero, low):
-                return True
-            return False if at_most(high, Affine(-1)) else None
-        if isinstance(low, Affine) and low == high and low.is_constant:
-            return low.constant == 0
-        if at_most(high, Affine(-1)) or at_most(Affine(1), low):
-            return False
-        return None
 
     def left(
         self, conditions: Sequence[Condition], ranges: dict[str, Range], given: Sequence[Condition] = ()
@@ -209,7 +198,7 @@ class CaseReader:
                 return None
             if verdict is None:
                 asked.append(c)
-        needed = self.without_implied(asked, ranges)
+        needed = without_implied(asked, partial(self.certain, ranges=ranges))
         return None if needed is None else [c for c in asked if c in needed]
 
     def is_size(self, symbol: str) -> bool:
@@ -218,28 +207,6 @@ class CaseReader:
 
     def number(self, a: Affine) -> sympy.Expr:
         return affine_number(a, self.is_size)
-
-    def without_implied(self, conditions: list[Condition], ranges: dict[str, Range]) -> list[Condition] | None:
-        """The conditions that the others do not imply; None where two contradict each other.
-
-        The cases of wrapped indices say that p + a is beyond P, and again that it is not below 1.
-        """
-        kept: list[Condition] = []
-        for c in dict.fromkeys(conditions):
-            if any(self._contradict(c, d, ranges) for d in kept):
-                return None
-            if not any(self._implies(d, c, ranges) for d in kept):
-                kept = [d for d in kept if not self._implies(c, d, ranges)] + [c]
-        return kept
-
-    def _contradict(self, c: Condition, d: Condition, ranges: dict[str, Range]) -> bool:
-        sides = [(e, f) for e in _sides(c) for f in _sides(d) if e.symbols & f.symbols]
-        return any(self.certain(Condition("ge", e + f), ranges) is False for e, f in sides)
-
-    def _implies(self, c: Condition, d: Condition, ranges: dict[str, Range]) -> bool:
-        if d.op == "eq" or not c.expression.symbols & d.expression.symbols:
-            return c == d
-        return any(self.certain(Condition("ge", d.expression - e), ranges) is True for e in _sides(c))
 
     # -- families
 
@@ -347,17 +314,17 @@ class CaseReader:
                     op = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}[op]
                 match op:
                     case "==":
-                        return [[Condition("eq", a - b)]]
+                        return [[Condition("==", a - b)]]
                     case "!=":
-                        return [[Condition("ge", a - b - 1)], [Condition("ge", b - a - 1)]]
+                        return [[Condition(">=", a - b - 1)], [Condition(">=", b - a - 1)]]
                     case "<":
-                        return [[Condition("ge", b - a - 1)]]
+                        return [[Condition(">=", b - a - 1)]]
                     case "<=":
-                        return [[Condition("ge", b - a)]]
+                        return [[Condition(">=", b - a)]]
                     case ">":
-                        return [[Condition("ge", a - b - 1)]]
+                        return [[Condition(">=", a - b - 1)]]
                     case ">=":
-                        return [[Condition("ge", a - b)]]
+                        return [[Condition(">=", a - b)]]
         raise AssertionError(c)
 
     def refine(self, loops, target, alternatives):
@@ -367,7 +334,7 @@ class CaseReader:
             mapping: dict[str, Affine] = {}
             rest: list[Condition] = []
             for c in conditions:
-                c = replace(c, expression=c.expression.substitute(mapping))
+                c = c.substitute(mapping)
                 here = [s for s in c.expression.symbols if s in ranges]
                 if len(here) == 1 and c.expression.solved(here[0]) is not None:
                     name = here[0]
@@ -375,8 +342,8 @@ class CaseReader:
                     # sign·i + rest ≥ 0 or = 0
                     value = (c.expression - Affine.symbol(name) * sign) * -sign
                     r = ranges[name]
-                    if c.op == "eq":
-                        rest += [Condition("ge", e) for e in differences(value, r.low) + differences(r.high, value)]
+                    if c.op == "==":
+                        rest += within(value, r)
                         mapping = {k: v.substitute({name: value}) for k, v in mapping.items()} | {name: value}
                         del ranges[name]
                         ranges = {k: substitute_range(x, {name: value}) for k, x in ranges.items()}
@@ -439,7 +406,7 @@ class CaseReader:
             for difference in (map_bound_difference(i, low), map_bound_difference(high, i)):
                 if difference is None:
                     raise ProgramError("the range of this variable is too involved for `else`", r.span)
-                result.append(Condition("ge", difference))
+                result.append(Condition(">=", difference))
             for entry in i.entries:
                 result += self.in_range(Reference(entry.table, entry.indices, r.span))
         return tuple(result)
@@ -454,7 +421,7 @@ class CaseReader:
         return replace(r, indices=tuple(i.substitute(mapping) for i in r.indices)) if mapping else r
 
     def _put_conditions(self, conditions, mapping):
-        return tuple(replace(c, expression=c.expression.substitute(mapping)) for c in conditions)
+        return tuple(c.substitute(mapping) for c in conditions)
 
     def _put_number(self, e: sympy.Expr, mapping) -> sympy.Expr:
         return e.xreplace({sympy.Symbol(k, integer=True): self.number(v) for k, v in mapping.items()})
@@ -757,11 +724,6 @@ def substitute_range(r: Range, mapping: dict[str, Affine]) -> Range:
         map_bound(r.low, lambda a: a.substitute(mapping)),
         map_bound(r.high, lambda a: a.substitute(mapping)),
     )
-
-
-def _sides(c: Condition) -> tuple[Affine, ...]:
-    """Expressions that are ≥ 0 where the condition holds."""
-    return (c.expression,) if c.op == "ge" else (c.expression, -c.expression)
 
 
 def map_bound_difference(a, b) -> Affine | None:

@@ -19,6 +19,7 @@ import sympy
 from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import map_bound, maximum, minimum
+from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import WIDTH, growth, part_trained
@@ -36,7 +37,7 @@ from tensorprog.theorem.cases import (
     substitute_range,
 )
 from tensorprog.theorem.products import with_products_apart
-from tensorprog.theorem.recursion import ONE, ZERO, Condition, Key, Node, add
+from tensorprog.theorem.recursion import ONE, ZERO, Key, Node, add
 from tensorprog.theorem.sampled import Sampling
 from tensorprog.theorem.sides import Context, Pairing, View
 from tensorprog.theorem.transposes import without_transposes

@@ -7,6 +7,7 @@ from dataclasses import replace
 import sympy
 
 from tensorprog.errors import NotDerived, ProgramError
+from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.types import Data, Scalar
 from tensorprog.theorem import recursion as ir
@@ -18,7 +19,7 @@ from tensorprog.theorem.cases import (
     ScalarForm,
 )
 from tensorprog.theorem.joint_rules import has_rule
-from tensorprog.theorem.recursion import ZERO, Condition, Node, add, product
+from tensorprog.theorem.recursion import ZERO, Node, add, product
 from tensorprog.theorem.rules import Rules
 from tensorprog.theorem.sides import Context, View, gaussian
 
@@ -302,7 +303,7 @@ class Expectations(Rules):
             if difference.is_constant and difference.constant:
                 return None
             if not difference.is_constant:
-                conditions.append(Condition("eq", difference))
+                conditions.append(Condition("==", difference))
         return tuple(conditions)
 
     def _joint(self, f, lefts, sf, g, rights, sg, view: View, ranges, span) -> Node:

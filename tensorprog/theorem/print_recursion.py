@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tensorprog.functions import text
+from tensorprog.index.conditions import Condition
 from tensorprog.theorem import recursion as ir
 
 _SUM, _PRODUCT, _ATOM = range(3)
@@ -54,8 +55,8 @@ def key_text(key: ir.Key) -> str:
     return f"{key.kind}[{key.stream}]({families})"
 
 
-def _conditions(conditions: tuple[ir.Condition, ...]) -> str:
-    return " and ".join(f"{c.expression} {'>=' if c.op == 'ge' else '=='} 0" for c in conditions)
+def _conditions(conditions: tuple[Condition, ...]) -> str:
+    return " and ".join(str(c) for c in conditions)
 
 
 def _text(node: ir.Node, level: int) -> str:

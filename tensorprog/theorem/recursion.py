@@ -20,8 +20,9 @@ from functools import cached_property
 import sympy
 
 from tensorprog.index.affine import Affine, Entry, Quotient, Remainder
-from tensorprog.index.bounds import differences, map_bound
-from tensorprog.index.ranges import Range, extent
+from tensorprog.index.bounds import map_bound
+from tensorprog.index.conditions import Condition
+from tensorprog.index.ranges import Range
 
 # Kinds of tables.
 DATA = "data"  # an input or data computed from inputs, one run: [axes…, d]
@@ -105,14 +106,6 @@ class Add:
 @dataclass(frozen=True)
 class Product:
     factors: tuple[Node, ...]
-
-
-@dataclass(frozen=True)
-class Condition:
-    """`expression` ≥ 0 ("ge") or = 0 ("eq"), an integer expression."""
-
-    op: str
-    expression: Affine
 
 
 @dataclass(frozen=True)
@@ -473,7 +466,7 @@ def substitute_clause(clause: Clause, values: Mapping[str, Affine]) -> Clause:
     return Clause(
         tuple(_put_range(r, values) for r in clause.binders if r.name not in values),
         tuple(t.substitute(values) for t in clause.target),
-        tuple(replace(c, expression=c.expression.substitute(values)) for c in clause.conditions),
+        tuple(c.substitute(values) for c in clause.conditions),
         substitute(clause.value, values),
     )
 
@@ -482,15 +475,3 @@ def _put_range(r: Range, values: Mapping[str, Affine]) -> Range:
     return Range(
         r.name, map_bound(r.low, lambda a: a.substitute(values)), map_bound(r.high, lambda a: a.substitute(values))
     )
-
-
-def box(r: Range, ranges: Mapping[str, Range]) -> tuple[Range, list[Condition]]:
-    """A range as wide as it gets while other indices run over theirs, and the conditions that make it narrower."""
-    low, high = extent(r.low, ranges, False), extent(r.high, ranges, True)
-    here = Affine.symbol(r.name)
-    conditions = []
-    if low != r.low:
-        conditions += [Condition("ge", e) for e in differences(here, r.low)]
-    if high != r.high:
-        conditions += [Condition("ge", e) for e in differences(r.high, here)]
-    return Range(r.name, low, high), conditions

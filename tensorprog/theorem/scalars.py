@@ -154,7 +154,7 @@ class Scalars(Sides):
             return add(
                 *(
                     ir.Where(
-                        tuple(replace(c, expression=c.expression.substitute(mapping)) for c in conditions),
+                        tuple(c.substitute(mapping) for c in conditions),
                         self._scalar(form, side, rename),
                         ZERO,
                     )

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import sympy
 
 from tensorprog.index.affine import Affine, quotient, remainder
-from tensorprog.index.bounds import bound_symbols, differences, map_bound, maximum, minimum
+from tensorprog.index.bounds import bound_symbols, map_bound, maximum, minimum
+from tensorprog.index.conditions import Condition, boxed, within
 from tensorprog.index.ranges import Range, behind
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.scope import size_symbol
@@ -29,7 +30,7 @@ from tensorprog.theorem.cases import (
     ScalarReduction,
     substitute_range,
 )
-from tensorprog.theorem.recursion import ZERO, Condition, Key, Node, product
+from tensorprog.theorem.recursion import ZERO, Key, Node, product
 from tensorprog.theorem.support import Support
 
 Pairing = tuple[tuple[int, int, int], ...]  # (left axis, right axis, offset): right index = left index + offset
@@ -131,7 +132,7 @@ class Sides:
         return Case(
             tuple(change_range(r) for r in case.binders),
             tuple(t.substitute(mapping) for t in case.target),
-            tuple(replace(c, expression=c.expression.substitute(mapping)) for c in case.conditions),
+            tuple(c.substitute(mapping) for c in case.conditions),
             body,
             case.span,
         )
@@ -188,13 +189,13 @@ class Sides:
             self.given = before
 
     def _solve(self, c: Condition, solved) -> Condition:
-        return replace(c, expression=c.expression.substitute(solved))
+        return c.substitute(solved)
 
     def _empty(self, ranges: dict[str, Range]) -> bool:
         return any(
             isinstance(r.low, Affine)
             and isinstance(r.high, Affine)
-            and self.reader.certain(Condition("ge", r.high - r.low), {}) is False
+            and self.reader.certain(Condition(">=", r.high - r.low), {}) is False
             and not ((r.high - r.low).symbols & ranges.keys())
             for r in ranges.values()
         )
@@ -223,9 +224,9 @@ class Sides:
             assert value is not None
             self._replace_index(s, value, ranges, conditions, solved)
             return True
-        verdict = self.reader.certain(Condition("eq", difference), ranges)
+        verdict = self.reader.certain(Condition("==", difference), ranges)
         if verdict is None:
-            conditions.append(Condition("eq", difference))
+            conditions.append(Condition("==", difference))
         return verdict is not False
 
     def _replace_index(self, s: str, value: Affine, ranges, conditions, solved) -> None:
@@ -235,7 +236,7 @@ class Sides:
             if s in _names(x):
                 if name in behind(value.symbols, ranges):
                     # Its range would speak of the index itself: i ≤ P - s with i + j for s.
-                    ranges[name], more = ir.box(x, ranges)
+                    ranges[name], more = boxed(x, ranges)
                     conditions += more
                 ranges[name] = substitute_range(ranges[name], {s: value})
         del ranges[s]
@@ -256,7 +257,7 @@ class Sides:
             leaves = [bound] if isinstance(bound, Affine) else list(bound.arguments)
             for leaf in leaves:
                 assert isinstance(leaf, Affine)
-                conditions.append(Condition("ge", (value - leaf) * sign))
+                conditions.append(Condition(">=", (value - leaf) * sign))
 
     def _same_indices(self, e: tuple[Affine, ...], f: tuple[Affine, ...], ctx: Context) -> bool:
         """Set two members of a random family equal: solve for summed indices, and keep conditions on the others."""
@@ -284,9 +285,9 @@ class Sides:
             if s.endswith("'") and s in ctx.ranges and (value := difference.solved(s)) is not None:
                 if any(s in v.symbols for v in ctx.solved.values()):
                     return False
-                if self.reader.certain(Condition("eq", difference), ctx.all_ranges()) is False:
+                if self.reader.certain(Condition("==", difference), ctx.all_ranges()) is False:
                     return False
-                condition = Condition("eq", Affine.symbol(s) - value)
+                condition = Condition("==", Affine.symbol(s) - value)
                 if condition not in ctx.conditions:
                     ctx.conditions.append(condition)
                 ctx.solved[s] = value
@@ -342,7 +343,7 @@ class Sides:
         for t, i in zip(case.target, indices, strict=True):
             loops = t.symbols & own.keys()
             if not loops:
-                conditions.append(Condition("eq", i - t.substitute(sizes)))
+                conditions.append(Condition("==", i - t.substitute(sizes)))
                 continue
             (name, *more) = loops
             factor = t.coefficient(name)
@@ -351,11 +352,9 @@ class Sides:
             distance = i - (t - Affine.symbol(name) * factor).substitute(sizes)
             mapping[name] = quotient(distance, factor)
             if factor > 1:
-                conditions.append(Condition("eq", remainder(distance, Affine(factor))))
+                conditions.append(Condition("==", remainder(distance, Affine(factor))))
         for name, value in mapping.items():
-            within = substitute_range(own[name], {**sizes, **mapping})
-            ends = differences(value, within.low) + differences(within.high, value)
-            conditions += [Condition("ge", e) for e in ends]
+            conditions += within(value, substitute_range(own[name], {**sizes, **mapping}))
         conditions += [self._solve(c, {**sizes, **mapping}) for c in case.conditions]
         return mapping, conditions
 

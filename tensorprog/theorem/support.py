@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tensorprog.index.affine import Affine
+from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.types import Vector
 from tensorprog.theorem.cases import CaseReader, Linear, Multiply, Pointwise, Reference
-from tensorprog.theorem.recursion import Condition
 
 ROUNDS_BEFORE_WIDENING = 3
 
@@ -126,7 +126,7 @@ class Support:
                 if high is None or low is None:
                     continue
                 gap = low_base + low - high_base - high - 1
-                if self.reader.certain(Condition("ge", gap), ranges) is True:
+                if self.reader.certain(Condition(">=", gap), ranges) is True:
                     return True
         return False
 

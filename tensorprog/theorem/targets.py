@@ -13,9 +13,9 @@ from typing import Any
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine, quotient, remainder
 from tensorprog.index.bounds import map_bound
+from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range, extent
 from tensorprog.program.ir import Family
-from tensorprog.theorem.recursion import Condition
 
 
 def solved_case(case: Any, family: Family, settle: Callable[[Affine], Affine], put: Callable[[Any, dict], Any]) -> Any:
@@ -65,13 +65,13 @@ def solved_case(case: Any, family: Family, settle: Callable[[Affine], Affine], p
             case.span,
             hint="assign over one index at a time, and shift or stretch it where it is read",
         )
-    conditions = [replace(c, expression=c.expression.substitute(values)) for c in case.conditions]
-    conditions += [Condition("eq", e.substitute(values)) for e in (*pending, *rests)]
+    conditions = [c.substitute(values) for c in case.conditions]
+    conditions += [Condition("==", e.substitute(values)) for e in (*pending, *rests)]
     for s, v in values.items():
         for bound, sign in ((loops[s].low, 1), (loops[s].high, -1)):
             for leaf in (bound,) if isinstance(bound, Affine) else bound.arguments:
                 assert isinstance(leaf, Affine)
-                conditions.append(Condition("ge", (v - leaf.substitute(values)) * sign))
+                conditions.append(Condition(">=", (v - leaf.substitute(values)) * sign))
     ranges = [_moved(r, values, loops, conditions) for r in case.binders if r.name in kept]
     for t, p, n in zip(case.target, plain, names, strict=True):
         if not p:
@@ -98,10 +98,10 @@ def _moved(r: Range, values: dict[str, Affine], loops: dict[str, Range], conditi
     here = Affine.symbol(r.name)
     low, high = (map_bound(b, lambda a: a) for b in (r.low, r.high))
     if isinstance(low, Affine) and low.symbols & values.keys():
-        conditions.append(Condition("ge", here - low.substitute(values)))
+        conditions.append(Condition(">=", here - low.substitute(values)))
         low = extent(low, loops, False)
     if isinstance(high, Affine) and high.symbols & values.keys():
-        conditions.append(Condition("ge", high.substitute(values) - here))
+        conditions.append(Condition(">=", high.substitute(values) - here))
         high = extent(high, loops, True)
     return Range(r.name, low, high)
 

@@ -27,6 +27,7 @@ from tensorprog import functions
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import map_bound
+from tensorprog.index.conditions import Condition, strongest, within
 from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
@@ -45,7 +46,6 @@ from tensorprog.theorem.before import Alternatives, Order
 from tensorprog.theorem.bp_like import analyse
 from tensorprog.theorem.cases import CaseReader, Reference
 from tensorprog.theorem.dependence import Dependence, dependence
-from tensorprog.theorem.recursion import Condition
 from tensorprog.theorem.support import Interval
 
 
@@ -376,14 +376,14 @@ class _Pass:
             name_ = next((x for x in names if difference.solved(x) is not None), None)
             if name_ is None:
                 if difference != Affine(0):
-                    conditions.append(Condition("eq", difference))
+                    conditions.append(Condition("==", difference))
                 continue
             value = difference.solved(name_)
             assert value is not None
             solved = {x: v.substitute({name_: value}) for x, v in solved.items()} | {name_: value}
             r = ranges[name_]
             assert isinstance(r.low, Affine) and isinstance(r.high, Affine)
-            conditions += [Condition("ge", value - r.low), Condition("ge", r.high - value)]
+            conditions += within(value, r)
         inside = {x: r for x, r in ranges.items() if x not in solved}
         outer = {**self.scope.index_ranges(), **inside}
         earlier = self.order.before(u.clause.position, self.position, mapping)
@@ -417,7 +417,7 @@ class _Pass:
             verdicts = [self.reader.certain(c, ranges) for c in conditions]
             if False in verdicts:
                 continue
-            kept = _strongest([c for c, v in zip(conditions, verdicts, strict=True) if v is None])
+            kept = strongest([c for c, v in zip(conditions, verdicts, strict=True) if v is None])
             if not kept:
                 return [[]]
             if kept not in result:
@@ -562,22 +562,10 @@ class _Pass:
 def _between(t: Affine, base: Affine, interval: Interval) -> list[Condition]:
     result = []
     if interval.low is not None:
-        result.append(Condition("ge", t - base - interval.low))
+        result.append(Condition(">=", t - base - interval.low))
     if interval.high is not None:
-        result.append(Condition("ge", base + interval.high - t))
+        result.append(Condition(">=", base + interval.high - t))
     return result
-
-
-def _strongest(conditions: list[Condition]) -> list[Condition]:
-    """Without the bounds that others of the same expression imply."""
-    least: dict[tuple, int] = {}
-    for c in conditions:
-        if c.op == "ge":
-            key = c.expression.terms
-            least[key] = min(least.get(key, c.expression.constant), c.expression.constant)
-    return list(
-        dict.fromkeys(c for c in conditions if c.op == "eq" or least[c.expression.terms] == c.expression.constant)
-    )
 
 
 def _written(alternatives: Alternatives, at: syntax.Expr) -> syntax.Condition | None:
@@ -586,7 +574,7 @@ def _written(alternatives: Alternatives, at: syntax.Expr) -> syntax.Condition | 
     for conditions in alternatives:
         both: syntax.Condition | None = None
         for c in conditions:
-            one = syntax.Comparison("==" if c.op == "eq" else ">=", bound_expression(c.expression, at), ZERO)
+            one = syntax.Comparison(c.op, bound_expression(c.expression, at), ZERO)
             both = one if both is None else syntax.And(both, one)
         if both is None:
             return None
@@ -608,7 +596,7 @@ def _put(bound, mapping):
 
 
 def _put_in(c: Condition, values: dict[str, Affine]) -> Condition:
-    return replace(c, expression=c.expression.substitute(values))
+    return c.substitute(values)
 
 
 def _reference(e: syntax.Expr) -> syntax.Name | syntax.Index | None:

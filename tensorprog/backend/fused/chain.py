@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import evaluate_bound
+from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.laws import sizes_in_laws
 from tensorprog.program.types import Position
 from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Condition, Key, Recursion, Table
+from tensorprog.theorem.recursion import Clause, Key, Recursion, Table
 from tensorprog.theorem.tangent import program_of
 
 MOST_ENTRIES = 2048
@@ -129,7 +130,7 @@ class Chain:
                 value = c.expression.evaluate({**self.known, **indices})
             except KeyError as missing:
                 raise NotFused(f"a condition on {missing.args[0]}, which the data give") from None
-            if not (value >= 0 if c.op == "ge" else value == 0):
+            if not (value >= 0 if c.op == ">=" else value == 0):
                 return False
         return True
 

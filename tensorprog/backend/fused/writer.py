@@ -37,6 +37,7 @@ from tensorprog.backend.schedule import Loop, Whole, schedule
 from tensorprog.backend.trim import without_zero_borders
 from tensorprog.expectation.source import HEADER
 from tensorprog.index.affine import Affine
+from tensorprog.index.conditions import Condition
 from tensorprog.naming import identifier, plain, settled
 from tensorprog.program.ir import Program
 from tensorprog.theorem import recursion as ir
@@ -346,7 +347,7 @@ class _Writer:
             for i in range(self.rolled.first, self.rolled.last + 1)
         ]
 
-    def _hold(self, conditions: Sequence[ir.Condition], indices: Mapping[str, Affine]) -> bool:
+    def _hold(self, conditions: Sequence[Condition], indices: Mapping[str, Affine]) -> bool:
         verdicts = {self.chain.hold(conditions, values) for values in self._integers(indices)}
         if len(verdicts) > 1:
             assert self.rolled is not None

@@ -28,6 +28,7 @@ import sympy
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import map_bound
+from tensorprog.index.conditions import Certain, Condition, complementary, judging
 from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_program
@@ -36,7 +37,7 @@ from tensorprog.program.build import build, build_tree
 from tensorprog.program.desugar import bound_expression, type_name
 from tensorprog.program.laws import growth
 from tensorprog.program.passes.arithmetic import ZERO, add, divide, multiply
-from tensorprog.program.passes.conditions import Condition, Facts, as_syntax
+from tensorprog.program.passes.conditions import as_syntax
 from tensorprog.program.passes.reads import Read, Reads, scope_of
 from tensorprog.program.passes.solving import Place, Solver, Term, is_case, joined
 from tensorprog.program.scope import Binding, Scope
@@ -226,18 +227,18 @@ class _Backward:
             syntax.Binder(r.name, bound_expression(r.low, at), bound_expression(r.high, at)) for r in self.outer
         ]
         head += [_reversed(i) if again and isinstance(i, syntax.Binder) else i for i in indices]
-        total = self._total(terms, Facts(place.ranges, self.small), place)
+        total = self._total(terms, judging(place.ranges, self.small), place)
         annotation = None
         if is_zero(total):
             annotation = type_name(Vector(family.type.width, False))
         return syntax.Assignment(self.derivatives[name], tuple(head), total, annotation)
 
-    def _total(self, terms: list[Term], facts: Facts, place: Place) -> syntax.Expr:
+    def _total(self, terms: list[Term], judge: Certain, place: Place) -> syntax.Expr:
         """The sum of what a vector receives."""
         terms = _merged(terms)
         if len(terms) == 2 and all(len(t.conditions) == 1 for t in terms):
             (a, b), (first,), (second,) = terms, terms[0].conditions, terms[1].conditions
-            if isinstance(first, Condition) and isinstance(second, Condition) and facts.complementary(first, second):
+            if isinstance(first, Condition) and isinstance(second, Condition) and complementary(first, second, judge):
                 for condition, special, general in ((first, a, b), (second, b, a)):
                     if is_case(condition, special.value, general.value):
                         return general.value  # d_h[1] if l == 1 else d_h[l]

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine, Remainder, remainder
+from tensorprog.index.conditions import Condition, at_least, judging
 from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.program.desugar import as_affine
 from tensorprog.program.passes.arithmetic import ZERO, affine_expression, negate
-from tensorprog.program.passes.conditions import Condition, Facts, as_syntax, at_least, conjuncts
+from tensorprog.program.passes.conditions import as_syntax, conjuncts
 from tensorprog.program.passes.reads import Read
 from tensorprog.program.scope import Scope
 from tensorprog.program.substitution import free_names, rename, subexpressions
@@ -81,7 +82,7 @@ class Solver:
         free = {r.name for r in solution.free}
         on_data: list[syntax.Condition] = []
         for c in solution.conditions:
-            if isinstance(c, Condition) and c.form.entries:
+            if isinstance(c, Condition) and c.expression.entries:
                 on_data.append(as_syntax(c.substitute(renaming), indices))
             elif isinstance(c, Condition):
                 if c.symbols & free:
@@ -166,10 +167,10 @@ class Solver:
         for written in read.conditions:
             for part in conjuncts(written, self.scope.affine):
                 conditions.append(part.substitute(values) if isinstance(part, Condition) else _substitute(part, values))
-        facts = Facts(place.ranges, self.small).with_ranges(tuple(free))
+        judge = judging((*place.ranges, *free), self.small)
         guarded = False
         for pair in ranges:
-            if all(facts.judge(c) is None for c in pair):
+            if all(judge(c) is None for c in pair):
                 guarded = True
             else:
                 conditions += pair
@@ -202,10 +203,10 @@ class Solver:
         return False
 
     def _simplify(self, conditions, guarded: bool, values, free: list[Range], place: Place) -> _Solution | None:
-        facts = Facts(place.ranges, self.small).with_ranges(tuple(free))
+        judge = judging((*place.ranges, *free), self.small)
         kept: list[Condition | syntax.Condition] = []
         for c in conditions:
-            holds = facts.judge(c) if isinstance(c, Condition) else None
+            holds = judge(c) if isinstance(c, Condition) else None
             if holds is False:
                 return None
             if holds is None and c not in kept:
@@ -222,16 +223,16 @@ class Solver:
 
     def _tighten(self, c: Condition, ranges: list[Range], place: Place) -> bool:
         """Put a condition into the range of the innermost index in it, where that narrows the range for certain."""
-        k = next((k for k in reversed(range(len(ranges))) if c.form.coefficient(ranges[k].name)), None)
-        if k is None or abs(c.form.coefficient(ranges[k].name)) != 1:
+        k = next((k for k in reversed(range(len(ranges))) if c.expression.coefficient(ranges[k].name)), None)
+        if k is None or abs(c.expression.coefficient(ranges[k].name)) != 1:
             return False
         r = ranges[k]
-        facts = Facts(place.ranges, self.small).with_ranges(tuple(ranges[:k]))
-        end = Affine.symbol(r.name) - c.form * c.form.coefficient(r.name)
-        if c.form.coefficient(r.name) > 0 and isinstance(r.low, Affine) and facts.nonnegative(end - r.low):
+        judge = judging((*place.ranges, *ranges[:k]), self.small)
+        end = Affine.symbol(r.name) - c.expression * c.expression.coefficient(r.name)
+        if c.expression.coefficient(r.name) > 0 and isinstance(r.low, Affine) and judge(at_least(end, r.low)):
             ranges[k] = Range(r.name, end, r.high)
             return True
-        if c.form.coefficient(r.name) < 0 and isinstance(r.high, Affine) and facts.nonnegative(r.high - end):
+        if c.expression.coefficient(r.name) < 0 and isinstance(r.high, Affine) and judge(at_least(r.high, end)):
             ranges[k] = Range(r.name, r.low, end)
             return True
         return False
@@ -257,8 +258,8 @@ def is_case(condition: Condition, special: syntax.Expr, general: syntax.Expr) ->
     """Whether `special` is what `general` is under a condition such as `l == 1`."""
     if condition.op != "==":
         return False
-    for s, _ in condition.form.terms:
-        value = condition.form.solved(s)
+    for s, _ in condition.expression.terms:
+        value = condition.expression.solved(s)
         if value is not None and _substitute(general, {s: value}) == special:
             return True
     return False

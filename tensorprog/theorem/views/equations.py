@@ -14,11 +14,12 @@ import sympy
 
 from tensorprog.index.affine import Affine, Entry, Quotient, Remainder
 from tensorprog.index.bounds import Bound
+from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.types import Data, Scalar, Vector
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import Linear, Pointwise, Reference
-from tensorprog.theorem.recursion import Clause, Condition, Node, Read, Recursion, Table
+from tensorprog.theorem.recursion import Clause, Node, Read, Recursion, Table
 from tensorprog.theorem.tangent import is_tangent, primal_key, tangent_key
 from tensorprog.theorem.views import closed
 from tensorprog.theorem.views.names import families, index_pair
@@ -182,7 +183,7 @@ class _Writer:
         parts = []
         for c in conditions:
             e = self.affine(c.expression)
-            parts.append(sympy.Eq(e, 0) if c.op == "eq" else sympy.Ge(e, 0))
+            parts.append(sympy.Eq(e, 0) if c.op == "==" else sympy.Ge(e, 0))
         return sympy.And(*parts)
 
     def number(self, e: sympy.Expr, values: dict[sympy.Symbol, sympy.Expr] | None = None) -> sympy.Expr:

@@ -13,12 +13,13 @@ import sympy
 
 from tensorprog.functions import lookup
 from tensorprog.index.affine import Affine
+from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.types import Data, Scalar
 from tensorprog.theorem import joint_rules
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import Linear, Pointwise, Reference, VectorReduction
-from tensorprog.theorem.recursion import Clause, Condition, Key, Node, Read, Table
+from tensorprog.theorem.recursion import Clause, Key, Node, Read, Table
 from tensorprog.theorem.tangent import is_tangent, primal_key, tangent_key
 from tensorprog.theorem.views import closed
 from tensorprog.theorem.views.names import families, index_pair
@@ -393,10 +394,10 @@ class Formulas:
         result = []
         for c in conditions:
             indices = {s: k for s, k in c.expression.terms if not Affine.symbol(s).symbols <= self.sizes}
-            if c.op == "eq" or not indices:
+            if c.op == "==" or not indices:
                 positive = {s: k for s, k in c.expression.terms if k > 0}
                 left = Affine.build(0, positive)
-                op = self.n.equal if c.op == "eq" else lambda a, b: self.n.bounds([b], a, [])
+                op = self.n.equal if c.op == "==" else lambda a, b: self.n.bounds([b], a, [])
                 result.append(op(self.n.affine(left), self.n.affine(left - c.expression)))
                 continue
             form = Affine.build(0, indices)

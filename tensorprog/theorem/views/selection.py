@@ -10,10 +10,11 @@ from dataclasses import dataclass, fields, replace
 import sympy
 
 from tensorprog.index.affine import Affine
+from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.scope import size_symbol
 from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Condition, Key, Node, Recursion, Table
+from tensorprog.theorem.recursion import Clause, Key, Node, Recursion, Table
 from tensorprog.theorem.tangent import Tangents, is_tangent, primal_key, program_of, tangent_key, tangents
 from tensorprog.theorem.views.names import Names, assigned
 from tensorprog.theorem.views.sampled import Simulation, simulation
