@@ -14,6 +14,8 @@ import re
 import symtable
 from collections.abc import Iterator
 
+from tensorprog.index.fresh import underscored
+
 MARK = "ǁ"  # a letter to Python, and in no program
 _MARKED = re.compile(rf"\w*{MARK}\w*")
 
@@ -42,8 +44,7 @@ def settled(source: str) -> str:
         found = plain(name)
         if found[0].isdigit():
             found = f"_{found}"
-        while found in taken:
-            found += "_"
+        found = underscored(found, taken)
         taken.add(found)
         result[name] = found
     return _MARKED.sub(lambda match: result[match.group()], source)

@@ -8,6 +8,7 @@ import sympy
 
 from tensorprog import functions
 from tensorprog.expectation.plan import Scalars, Side
+from tensorprog.index.fresh import underscored
 from tensorprog.naming import identifier
 
 
@@ -15,10 +16,7 @@ def scalar_names(side: Side) -> dict[sympy.Symbol, str]:
     """A Python identifier for each scalar, distinct, and distinct from x."""
     names: dict[sympy.Symbol, str] = {}
     for symbol in side.scalars:
-        name = identifier(symbol.name)
-        while name in names.values():
-            name += "_"
-        names[symbol] = name
+        names[symbol] = underscored(identifier(symbol.name), names.values())
     return names
 
 

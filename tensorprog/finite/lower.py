@@ -17,6 +17,7 @@ from tensorprog.finite.families import Families
 from tensorprog.finite.nodes import Node
 from tensorprog.finite.rows import Rows, collapse, holds, integer, renumbered
 from tensorprog.functions import jax_code
+from tensorprog.index.fresh import numbered
 from tensorprog.language import syntax
 from tensorprog.program.ir import Program
 from tensorprog.program.passes.reads import scope_of
@@ -116,9 +117,7 @@ class Lowering:
         t = self.scope.types[first.name]
         assert isinstance(t, Position)
         length = t.size.evaluate(self.sizes)
-        name = f"{first.name}#"
-        while name in rows.indices:
-            name += "#"
+        name = numbered(f"{first.name}#", rows.indices, separator="")
         inner, _ = rows.over(name, 1, length)
         of_all = rename(e, lambda s: syntax.Name(name, span=s.span) if s == first else None)
         return nodes.Pick(self.lower(of_all, inner), self.lower(first, rows), length)

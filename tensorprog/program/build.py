@@ -18,6 +18,7 @@ from tensorprog import functions
 from tensorprog.errors import ProgramError, Span, did_you_mean
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import maximum, minimum
+from tensorprog.index.fresh import distinct
 from tensorprog.index.ranges import Range, extent
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
@@ -462,15 +463,7 @@ def _hulls(statements, scope: Scope, declared: _Declared) -> None:
 
 
 def _distinct(ranges: list[Range]) -> list[Range]:
-    seen: set[str] = set()
-    result = []
-    for r in ranges:
-        name = r.name
-        while name in seen:
-            name += "_"
-        seen.add(name)
-        result.append(replace(r, name=name))
-    return result
+    return [replace(r, name=name) for r, name in zip(ranges, distinct(r.name for r in ranges), strict=True)]
 
 
 def _infer_types(statements, scope: Scope, declared: _Declared) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine, Entry, Quotient, Remainder, quotient, remainder
 from tensorprog.index.bounds import maximum, minimum
+from tensorprog.index.fresh import numbered
 from tensorprog.index.ranges import Range, extent
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
@@ -349,10 +350,7 @@ class Desugarer:
 
     def _new_name(self, stem: str) -> str:
         taken = set(self.scope.known()) | self.temporaries | set(self.scope.types) | set(self.scope.spans)
-        name, k = stem, 1
-        while name in taken or self.scope.is_function(name):
-            k += 1
-            name = f"{stem}_{k}"
+        name = numbered(stem, taken, self.scope.is_function)
         self.temporaries.add(name)
         return name
 

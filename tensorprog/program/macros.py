@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tensorprog.errors import ProgramError
+from tensorprog.index.fresh import numbered
 from tensorprog.language import syntax
 from tensorprog.program.scope import wrong_count
 from tensorprog.program.substitution import free_names, rename
@@ -59,12 +60,7 @@ def _fresh_binders(body, taken: set[str]):
         clash = {b.name for b in e.binders if b.low is not None} & taken
         if not clash:
             return None
-        new = {}
-        for c in clash:
-            k = 1
-            while f"{c}_{k}" in taken:
-                k += 1
-            new[c] = f"{c}_{k}"
+        new = {c: numbered(c, taken, first=1) for c in clash}
 
         def swap(s):
             if isinstance(s, syntax.Name) and s.name in new:

@@ -22,6 +22,7 @@ from tensorprog.errors import ProgramError, Span
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import at_most, map_bound, maximum, minimum, shift
 from tensorprog.index.conditions import Condition, certain, contradict, implies, within, without_implied
+from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range, behind, extent
 from tensorprog.language import syntax
 from tensorprog.program.ir import Family, Function, Program
@@ -558,9 +559,7 @@ class CaseReader:
             r = Range(
                 r.name, map_bound(r.low, lambda a: _renamed(a, names)), map_bound(r.high, lambda a: _renamed(a, names))
             )
-            name = r.name
-            while name in outer:
-                name += "_"
+            name = underscored(r.name, outer)
             names[r.name] = name
             outer.append(name)
             ranges.append(replace(r, name=name))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from tensorprog.index.fresh import numbered
 from tensorprog.language import syntax
 from tensorprog.program.build import build_tree
 from tensorprog.program.ir import Family, Program
@@ -155,9 +156,6 @@ class _Apart:
         return syntax.Call("LinComb", (read,), span=e.span)
 
     def _new(self, stem: str) -> str:
-        name, k = stem, 1
-        while name in self.taken:
-            k += 1
-            name = f"{stem}_{k}"
+        name = numbered(stem, self.taken)
         self.taken.add(name)
         return name

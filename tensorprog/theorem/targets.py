@@ -14,6 +14,7 @@ from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine, quotient, remainder
 from tensorprog.index.bounds import map_bound
 from tensorprog.index.conditions import Condition
+from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range, extent
 from tensorprog.program.ir import Family
 
@@ -85,9 +86,7 @@ def _fresh(family: Family, case: Any, plain: list[bool]) -> list[str]:
     taken = {r.name for r in case.binders}
     names = []
     for r, p in zip(family.ranges, plain, strict=True):
-        name = r.name
-        while not p and name in taken:
-            name += "_"
+        name = r.name if p else underscored(r.name, taken)
         taken.add(name)
         names.append(name)
     return names

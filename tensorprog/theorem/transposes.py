@@ -28,6 +28,7 @@ from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import map_bound
 from tensorprog.index.conditions import Condition, strongest, within
+from tensorprog.index.fresh import numbered, underscored
 from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
@@ -116,10 +117,7 @@ class _Pass:
         self.curved = self._curved()
 
     def _new(self, stem: str) -> str:
-        name, k = stem, 1
-        while name in self.taken or self.scope.is_function(name):
-            k += 1
-            name = f"{stem}_{k}"
+        name = numbered(stem, self.taken, self.scope.is_function)
         self.taken.add(name)
         return name
 
@@ -338,12 +336,9 @@ class _Pass:
     def _one_use(self, u: Use, name: str, here, z_at: list[Affine], own: list[Affine], intervals) -> syntax.Expr:
         """The corrections along the members of one assignment g := W @ x."""
         taken = set(self.scope.indices) | self.taken
-        renamed = {}
+        renamed: dict[str, str] = {}
         for r in u.clause.loops:
-            new = r.name
-            while new in taken or new in renamed.values():
-                new += "_"
-            renamed[r.name] = new
+            renamed[r.name] = underscored(r.name, taken, renamed.values())
         mapping = {old: Affine.symbol(new) for old, new in renamed.items()}
         ranges = {
             renamed[r.name]: Range(renamed[r.name], _put(r.low, mapping), _put(r.high, mapping)) for r in u.clause.loops
@@ -444,9 +439,7 @@ class _Pass:
         binders = []
         used = set(taken) | set(self.scope.indices)
         for r in family.ranges:
-            name = r.name
-            while name in used or name in self.taken:
-                name += "_"
+            name = underscored(r.name, used, self.taken)
             used.add(name)
             at = syntax.Name(name)
             binders.append(syntax.Binder(name, bound_expression(r.low, at), bound_expression(r.high, at)))

@@ -29,6 +29,7 @@ from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import map_bound
 from tensorprog.index.conditions import Certain, Condition, complementary, judging
+from tensorprog.index.fresh import numbered
 from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_program
@@ -143,7 +144,7 @@ class _Backward:
         names: dict[str, str] = {}
         for f in self.program.families.values():
             if isinstance(f.type, Vector):
-                names[f.name] = _fresh(f"d_{f.name}", self.taken | self.indices)
+                names[f.name] = numbered(f"d_{f.name}", self.taken | self.indices)
                 self.taken.add(names[f.name])
         return names
 
@@ -155,7 +156,7 @@ class _Backward:
         inside = _index_names(self.program.text, besides=self.output.name)
         for r in self.output.ranges:
             # A name that only the output has is kept.
-            name = r.name if r.name not in (self.taken | inside) else _fresh(f"{r.name}_out", used | own)
+            name = r.name if r.name not in (self.taken | inside) else numbered(f"{r.name}_out", used | own)
             used.add(name)
             result.append(Range(name, r.low, r.high))
         return tuple(result)
@@ -333,11 +334,3 @@ def _index_names(node, besides: str | None = None) -> set[str]:
                 names.add(name)
         names |= _index_names(c, besides)
     return names
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    candidate, k = name, 1
-    while candidate in taken:
-        k += 1
-        candidate = f"{name}_{k}"
-    return candidate

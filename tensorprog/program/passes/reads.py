@@ -17,6 +17,7 @@ import sympy
 from tensorprog.errors import ProgramError, Span
 from tensorprog.functions import text
 from tensorprog.index.affine import Affine
+from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
@@ -133,9 +134,8 @@ class Reads:
 
     def _bind(self, b: syntax.Binder, env: dict[str, str]) -> syntax.Binder:
         """A binder under a new name, which `env` then knows."""
-        new = f"_{len(self.names) + 1}"
-        while new in self.program.families or any(p.name == new for p in self.program.parameters):
-            new = f"_{new}"
+        parameters = [p.name for p in self.program.parameters]
+        new = underscored(f"_{len(self.names) + 1}", self.program.families, parameters)
         low, high, step = (e if e is None else self._renamed(e, env) for e in (b.low, b.high, b.step))
         bound = syntax.Binder(new, low, high, step, span=b.span)
         self.scope.indices[new] = self.scope.range_of(bound)
