@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.finite.rows import executions, holds, integer, nests, target
+from tensorprog.finite.rows import executions, nests, target
 from tensorprog.index.bounds import evaluate_bound
+from tensorprog.index.rows import holds, integer, named
 from tensorprog.language import syntax
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Matrix
@@ -86,7 +87,7 @@ class Families:
             if hull.axes is not None:
                 axis = hull.axes[k]
                 assert axis.low is not None and axis.high is not None
-                low, high = integer(axis.low, names, self.sizes), integer(axis.high, names, self.sizes)
+                low, high = integer(axis.low, named(names, self.sizes)), integer(axis.high, named(names, self.sizes))
                 names[axis.name] = v
             else:
                 low, high = hull.low[k], hull.low[k] + hull.shape[k] - 1
@@ -116,7 +117,7 @@ class Families:
                     return
                 names = {k: i.value[places] for k, i in rows.indices.items()}
                 if isinstance(e, syntax.Conditional):
-                    where = np.broadcast_to(holds(e.condition, names, self.sizes), places.shape)
+                    where = np.broadcast_to(holds(e.condition, named(names, self.sizes)), places.shape)
                     fill(e.then, places[where])
                     fill(e.otherwise, places[~where])
                     return
@@ -124,7 +125,7 @@ class Families:
                 (inner,) = e.arguments
                 assert isinstance(inner, syntax.Name | syntax.Index)
                 indices = inner.indices if isinstance(inner, syntax.Index) else ()
-                columns = [np.broadcast_to(integer(i, names, self.sizes), places.shape) for i in indices]
+                columns = [np.broadcast_to(integer(i, named(names, self.sizes)), places.shape) for i in indices]
                 sources[members[places]] = self.numbers(inner.name, columns, 1)
 
             fill(s.value, np.arange(rows.count))

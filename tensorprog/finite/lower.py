@@ -15,9 +15,10 @@ from tensorprog.errors import ProgramError
 from tensorprog.finite import nodes
 from tensorprog.finite.families import Families
 from tensorprog.finite.nodes import Node
-from tensorprog.finite.rows import Rows, collapse, holds, integer, renumbered
+from tensorprog.finite.rows import Rows, collapse, renumbered
 from tensorprog.functions import jax_code
 from tensorprog.index.fresh import numbered
+from tensorprog.index.rows import holds, integer, named
 from tensorprog.language import syntax
 from tensorprog.program.ir import Program
 from tensorprog.program.passes.reads import scope_of
@@ -68,7 +69,7 @@ class Lowering:
             case syntax.Binary(op, left, right) if op in _OPERATORS:
                 return _apply(op, _OPERATORS[op], self.lower(left, rows), self.lower(right, rows))
             case syntax.Conditional(then, condition, otherwise):
-                where = rows.full(holds(condition, _values(rows), self.sizes))
+                where = rows.full(holds(condition, named(_values(rows), self.sizes)))
                 return self._choose(where, then, otherwise, rows)
             case syntax.Guard(value, otherwise):
                 return self._guard(value, otherwise, rows)
@@ -132,7 +133,7 @@ class Lowering:
 
     def _columns(self, e: syntax.Name | syntax.Index, rows: Rows) -> list[Any]:
         indices = e.indices if isinstance(e, syntax.Index) else ()
-        return [integer(i, _values(rows), self.sizes) for i in indices]
+        return [integer(i, named(_values(rows), self.sizes)) for i in indices]
 
     def _note(self, family: str, rows: Rows, ids: np.ndarray, mask: np.ndarray | None) -> None:
         if self.edges is None or not self.families.is_computed(family):
@@ -170,7 +171,7 @@ class Lowering:
                     inside = self.families.inside(name, self._columns(e, rows))
                     outside[rows.full(rows.number)[~rows.full(inside)]] = True
             case syntax.Conditional(then, condition, otherwise):
-                where = rows.full(holds(condition, _values(rows), self.sizes))
+                where = rows.full(holds(condition, named(_values(rows), self.sizes)))
                 self._mark(then, rows.select(np.flatnonzero(where)), outside)
                 self._mark(otherwise, rows.select(np.flatnonzero(~where)), outside)
             case syntax.Guard(value, otherwise):
@@ -250,8 +251,8 @@ class Lowering:
         if b.low is None or b.high is None:
             index = rows.indices[b.name]
             return index.low, index.high
-        low, high = (integer(e, _values(rows), self.sizes) for e in (b.low, b.high))
-        if b.step is not None and integer(b.step, _values(rows), self.sizes) == -1:
+        low, high = (integer(e, named(_values(rows), self.sizes)) for e in (b.low, b.high))
+        if b.step is not None and integer(b.step, named(_values(rows), self.sizes)) == -1:
             return high, low
         return low, high
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tensorprog.index.rows import Integers, integer, named
 from tensorprog.language import syntax
-
-Integers = int | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def executions(binders: Sequence[syntax.Binder], sizes: Mapping[str, int]) -> Ro
     for b in binders:
         assert b.low is not None and b.high is not None
         names = {k: i.value for k, i in values.items()}
-        ends = [np.broadcast_to(np.asarray(integer(e, names, sizes)), (count,)) for e in (b.low, b.high)]
-        if b.step is not None and integer(b.step, names, sizes) == -1:
+        ends = [np.broadcast_to(np.asarray(integer(e, named(names, sizes))), (count,)) for e in (b.low, b.high)]
+        if b.step is not None and integer(b.step, named(names, sizes)) == -1:
             ends.reverse()
         low, high = ends
         passes = np.maximum(high - low + 1, 0)
@@ -119,52 +118,6 @@ def factored(rows: Rows, places: np.ndarray) -> Rows:
     return rows.select(places.reshape(shape))
 
 
-def integer(e: syntax.Expr, names: Mapping[str, Integers], sizes: Mapping[str, int]) -> Integers:
-    """An affine expression of indices and integer parameters."""
-    match e:
-        case syntax.Number(text):
-            return int(text)
-        case syntax.Name(name):
-            return names[name] if name in names else sizes[name]
-        case syntax.Negate(operand):
-            return -integer(operand, names, sizes)
-        case syntax.Binary(op, left, right):
-            a, b = integer(left, names, sizes), integer(right, names, sizes)
-            match op:
-                case "+":
-                    return a + b
-                case "-":
-                    return a - b
-                case "*":
-                    return a * b
-                case "/":
-                    return a // b
-            return a % b
-    raise AssertionError(e)
-
-
-def holds(c: syntax.Condition, names: Mapping[str, Integers], sizes: Mapping[str, int]) -> np.ndarray | bool:
-    """Where a condition on indices holds."""
-    match c:
-        case syntax.And(left, right):
-            return np.logical_and(holds(left, names, sizes), holds(right, names, sizes))
-        case syntax.Or(left, right):
-            return np.logical_or(holds(left, names, sizes), holds(right, names, sizes))
-        case syntax.Not(operand):
-            return np.logical_not(holds(operand, names, sizes))
-        case syntax.Comparison(op, left, right):
-            a, b = integer(left, names, sizes), integer(right, names, sizes)
-            return {
-                "==": lambda: a == b,
-                "!=": lambda: a != b,
-                "<": lambda: a < b,
-                "<=": lambda: a <= b,
-                ">": lambda: a > b,
-                ">=": lambda: a >= b,
-            }[op]()
-    raise AssertionError(c)
-
-
 def nests(statements: Iterable[syntax.Statement], around: tuple[syntax.Binder, ...] = ()):
     """Every assignment with the loops around it, those of its own target last."""
     for s in statements:
@@ -179,7 +132,7 @@ def target(s: syntax.Assignment, rows: Rows, sizes: Mapping[str, int]) -> list[n
     """The indices that are assigned, an array over the flat rows each."""
     names = {k: i.value for k, i in rows.indices.items()}
     entries = (syntax.Name(i.name) if isinstance(i, syntax.Binder) else i for i in s.indices)
-    return [rows.full(integer(e, names, sizes)) for e in entries]
+    return [rows.full(integer(e, named(names, sizes))) for e in entries]
 
 
 def renumbered(rows: Rows) -> Rows:

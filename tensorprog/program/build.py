@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from operator import eq, ge, gt, le, lt, ne
 
 import sympy
 
@@ -20,6 +19,7 @@ from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import maximum, minimum
 from tensorprog.index.fresh import distinct
 from tensorprog.index.ranges import Range, extent
+from tensorprog.index.rows import COMPARE
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
 from tensorprog.program.desugar import Desugarer
@@ -49,7 +49,6 @@ from tensorprog.program.wrapping import with_remainders
 # Where no data are at hand, index structure is checked at these sizes for 1st, 2nd, … open size; a program that is
 # wrong at the small ones may need larger data (it reads x[10], say), so it is given another chance.
 SAMPLE_SIZES = ((6, 5, 7, 4), (40, 37, 41, 35))
-COMPARE = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 def build(text: str, settings: Mapping[str, Setting] | None = None, filename: str = "<program>") -> Program:

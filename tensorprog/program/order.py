@@ -11,12 +11,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from tensorprog.errors import ProgramError, Span
 from tensorprog.index.bounds import evaluate_bound
 from tensorprog.index.ranges import Range, extent
+from tensorprog.index.rows import LARGEST, Integers, holds, integer
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_index
 from tensorprog.program.scope import Scope
@@ -28,11 +30,8 @@ _CHUNK = 1 << 18  # rows handled at once: the arrays stay in the cache
 _PATIENCE = 2 * 10**8  # rows of the reductions of one assignment; more are left unchecked
 _DENSE = 1 << 28  # members of a family noted in an array over its whole range
 _FEW = 64  # values of data that are all tried
-_LARGEST = 1 << 61  # integers beyond are refused, so that no sum of two overflows
 
 _NOT_OF_NOTHING = ("mean", "max", "min", "softmax", "batchnorm")
-
-Integers = int | np.ndarray
 
 
 def check_order(statements: tuple[syntax.Statement, ...], scope: Scope, sizes: Mapping[str, int]) -> None:
@@ -179,7 +178,7 @@ def _pick(value: Integers, rows: np.ndarray) -> Integers:
 
 def _check_size(ends: Sequence[Integers], binder: syntax.Binder) -> None:
     """What stands beside arrays of indices fits their integers."""
-    if any(not isinstance(end, np.ndarray) and abs(end) >= _LARGEST for end in ends):
+    if any(not isinstance(end, np.ndarray) and abs(end) >= LARGEST for end in ends):
         raise ProgramError("this index is too large", binder.span)
 
 
@@ -212,7 +211,7 @@ def _sum_product(a: Integers, b: Integers, count: int) -> int:
     """The sum of a·b over all rows, exactly."""
     if not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray):
         return count * a * b
-    if int(np.max(a)) * int(np.max(b)) * count > _LARGEST:
+    if int(np.max(a)) * int(np.max(b)) * count > LARGEST:
         a, b = np.asarray(a, dtype=object), np.asarray(b, dtype=object)
     return int(np.sum(a * b))
 
@@ -273,7 +272,7 @@ class _Assigned:
             return
         wider = _Assigned(self.name, self.axes, low, high, self.clock)
         if self.batches is not None or wider.batches is not None:
-            if self._size() > 0 or wider._size() > _LARGEST:
+            if self._size() > 0 or wider._size() > LARGEST:
                 raise ProgramError(f"the indices of {self.name} lie too far apart", span)
         elif self._size() > 0:
             shape = [h - a + 1 for a, h in zip(low, high, strict=True)]
@@ -374,7 +373,7 @@ class _DryRun:
                     raise ProgramError(f"this assignment has {loop.total} members", loop.assignment.span)
                 raise ProgramError(f"this loop runs {loop.total} times", loop.binder.span)
         # Where the ranges of loops differ wildly the clock outgrows 64 bits; Python's integers are slow but exact.
-        clock = np.int64 if _set_offsets(self.plan) < _LARGEST else object
+        clock = np.int64 if _set_offsets(self.plan) < LARGEST else object
         start = _Rows(1, np.ones(1, clock))
         self._declare(clock)
         self._go(self.plan, start, self._write)
@@ -447,57 +446,21 @@ class _DryRun:
     # ------------------------------------------------------------ integers and conditions
 
     def _integer(self, e: syntax.Expr, names: Mapping[str, Integers]) -> Integers:
-        match e:
-            case syntax.Number(text) if text.isdigit():
-                return int(text)
-            case syntax.Name() | syntax.Index() if self.chosen and e in self.chosen:
-                return self.chosen[e]
-            case syntax.Name(name):
-                if name in names:
-                    return names[name]
-                if name in self.sizes:
-                    return self.sizes[name]
-                raise self.scope.undefined(name, e.span)
-            case syntax.Negate(operand):
-                return -self._integer(operand, names)
-            case syntax.Binary("+" | "-" | "*" as op, left, right):
-                a, b = self._integer(left, names), self._integer(right, names)
-                if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-                    x, y = (int(np.max(np.abs(v))) if np.size(v) else 0 for v in (a, b))
-                    if (x * y if op == "*" else x + y) >= _LARGEST or max(x, y) >= _LARGEST:
-                        raise ProgramError("this index is too large", e.span)
-                return a + b if op == "+" else a - b if op == "-" else a * b
-            case syntax.Binary("/" | "mod" as op, left, right):
-                a, b = self._integer(left, names), self._integer(right, names)
-                if not isinstance(b, int) or b < 1:
-                    what = "divided by" if op == "/" else "taken modulo"
-                    raise ProgramError(f"an index is {what} {b}, where a positive number is needed", right.span)
-                return a // b if op == "/" else a % b
-        raise ProgramError("an index or the end of a range is affine in loop indices and integer parameters", e.span)
+        return integer(e, partial(self._value, names))
 
     def _holds(self, c: syntax.Condition, names: Mapping[str, Integers]) -> np.ndarray | bool:
-        match c:
-            case syntax.Comparison(op, left, right):
-                a, b = self._integer(left, names), self._integer(right, names)
-                match op:
-                    case "==":
-                        return a == b
-                    case "!=":
-                        return a != b
-                    case "<":
-                        return a < b
-                    case "<=":
-                        return a <= b
-                    case ">":
-                        return a > b
-                return a >= b
-            case syntax.And(left, right):
-                return np.logical_and(self._holds(left, names), self._holds(right, names))
-            case syntax.Or(left, right):
-                return np.logical_or(self._holds(left, names), self._holds(right, names))
-            case syntax.Not(operand):
-                return np.logical_not(self._holds(operand, names))
-        raise AssertionError(c)
+        return holds(c, partial(self._value, names))
+
+    def _value(self, names: Mapping[str, Integers], e: syntax.Name | syntax.Index) -> Integers | None:
+        if self.chosen and e in self.chosen:
+            return self.chosen[e]
+        if isinstance(e, syntax.Index):
+            return None
+        if e.name in names:
+            return names[e.name]
+        if e.name in self.sizes:
+            return self.sizes[e.name]
+        raise self.scope.undefined(e.name, e.span)
 
     # ------------------------------------------------------------ writing
 

@@ -275,7 +275,7 @@ def test_hull_of_the_scope():
 
 
 def test_integers_of_any_size_as_clock(monkeypatch):
-    monkeypatch.setattr(order, "_LARGEST", 2**12)
+    monkeypatch.setattr(order, "LARGEST", 2**12)
     test_first_mistake_in_order_of_execution()
     test_twice_across_loops()
     check(PROGRAMS["transformer"], T=5, depth=3)
