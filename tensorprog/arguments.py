@@ -22,6 +22,7 @@ from tensorprog.finiteness import all_finite
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import Bound, bound_symbols, evaluate_bound, map_bound
 from tensorprog.index.ranges import Range
+from tensorprog.index.solving import reaching
 from tensorprog.language import syntax
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import sizes_in_laws
@@ -316,9 +317,8 @@ def _sizes(program: Program, shapes: Mapping[str, tuple[int, ...]], which: str) 
 
 
 def _solve(length: Affine, name: str, actual: int) -> int | None:
-    factor = length.coefficient(name)
-    value, rest = divmod(actual - length.constant, factor)
-    return None if rest else value
+    value, rests = reaching(length, name, Affine(actual))
+    return None if rests else value.constant
 
 
 def _check_length(f: Family, r: Range, actual: int, known, set_before, origin, which: str) -> None:

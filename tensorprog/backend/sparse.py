@@ -14,7 +14,6 @@ where equations between summed indices alone leave one index for two:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
@@ -22,6 +21,7 @@ from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import Bound
 from tensorprog.index.conditions import Condition, within
 from tensorprog.index.ranges import Range
+from tensorprog.index.solving import integral
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Node, Recursion, Table
 
@@ -190,8 +190,10 @@ def _solution(ranges: Sequence[Range], conditions: Sequence[Condition], body: No
     among += [d for d in differences if d.symbols and d.symbols <= names.keys()]
     at = {str(e) for read in ir.reads(body) for e in read.indices}
     for e in [*among, *equations]:
-        divisor = math.gcd(e.constant, *(c for _, c in e.terms))
-        e = Affine(e.constant // divisor, tuple((s, c // divisor) for s, c in e.terms))
+        reduced = integral(e)
+        if reduced is None:
+            continue
+        e = reduced
         candidates = [s for s in sorted(names) if e.solved(s) is not None and s not in inner]
         if not e.symbols <= names.keys():
             if any(s in at and abs(c) != 1 for s, c in e.terms if s in names):

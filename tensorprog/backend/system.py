@@ -17,10 +17,11 @@ from tensorprog.backend.labelled import Code, aligned, bound_source, integer, ne
 from tensorprog.backend.nodes import NodeWriter
 from tensorprog.backend.schedule import Loop, Recursive, Schedule, Whole
 from tensorprog.errors import ProgramError
-from tensorprog.index.affine import Affine, quotient, remainder
+from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import Bound, at_most, bound_symbols, differences, map_bound, maximum, minimum, shift
 from tensorprog.index.conditions import Condition, boxed, certain, within
 from tensorprog.index.ranges import Range, extent
+from tensorprog.index.solving import reaching
 from tensorprog.naming import identifier
 from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.recursion import Clause, Key, Table
@@ -235,7 +236,7 @@ class SystemWriter:
             self.loop_ranges[here] = Range(here, table.axes[k].range.low, table.axes[k].range.high)
             loops = [r.name for r in clause.binders if r.name in target.symbols]
             if loops:
-                values[loops[0]], more = _solved(target, loops[0], Affine.symbol(here))
+                values[loops[0]], more = reaching(target, loops[0], Affine.symbol(here))
                 conditions += more
             else:
                 conditions.append(Condition("==", Affine.symbol(here) - target))
@@ -868,7 +869,7 @@ class SystemWriter:
             else:
                 target = c.target[loop.axes[table.key]]
                 binder = binder or next(r.name for r in c.binders if r.name in target.symbols)
-                value, stepping = _solved(target, binder, here)
+                value, stepping = reaching(target, binder, here)
                 clause = ir.substitute_clause(self._boxed(c, binder), {binder: value})
                 tests.append(
                     f"{bound_source(low, self.symbol)} <= {self.symbol(symbol)} <= {bound_source(high, self.symbol)}"
@@ -938,13 +939,6 @@ def _in_layout(table: Table, without: Container[int] = ()) -> list[int]:
     return sorted(
         (k for k in range(len(table.axes)) if k not in without), key=lambda k: order.index(table.axes[k].runs)
     )
-
-
-def _solved(target: Affine, name: str, here: Affine) -> tuple[Affine, list[Condition]]:
-    """The index in k·index + number at which that is `here`, and the condition that there is one."""
-    factor = target.coefficient(name)
-    distance = here - target + Affine.symbol(name) * factor
-    return quotient(distance, factor), [Condition("==", remainder(distance, Affine(factor)))] if factor > 1 else []
 
 
 def _affine(b: Bound) -> Affine:

@@ -24,6 +24,7 @@ from tensorprog.index.bounds import at_most, map_bound, maximum, minimum, shift
 from tensorprog.index.conditions import Condition, certain, contradict, implies, within, without_implied
 from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range, behind, extent
+from tensorprog.index.solving import with_value
 from tensorprog.language import syntax
 from tensorprog.program.ir import Family, Function, Program
 from tensorprog.program.scope import MAPS, Binding, Scope, apply_definition, arithmetic
@@ -345,7 +346,7 @@ class CaseReader:
                     r = ranges[name]
                     if c.op == "==":
                         rest += within(value, r)
-                        mapping = {k: v.substitute({name: value}) for k, v in mapping.items()} | {name: value}
+                        mapping = with_value(mapping, name, value)
                         del ranges[name]
                         ranges = {k: substitute_range(x, {name: value}) for k, x in ranges.items()}
                     elif sign > 0:

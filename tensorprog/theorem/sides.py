@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import sympy
 
-from tensorprog.index.affine import Affine, quotient, remainder
+from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import bound_symbols, map_bound, maximum, minimum
 from tensorprog.index.conditions import Condition, boxed, within
 from tensorprog.index.ranges import Range, behind
+from tensorprog.index.solving import integral, reaching, with_value
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.substitution import binders
@@ -212,11 +212,11 @@ class Sides:
         difference = e - f
         if difference.is_constant:
             return difference.constant == 0
-        divisor = math.gcd(*(k for _, k in difference.terms))
-        if not difference.divided and all(s in ranges for s, _ in difference.terms) and divisor > 1:
-            if difference.constant % divisor:
+        if not difference.divided and all(s in ranges for s, _ in difference.terms):
+            reduced = integral(difference)
+            if reduced is None:
                 return False
-            difference = Affine(difference.constant // divisor, tuple((s, k // divisor) for s, k in difference.terms))
+            difference = reduced
         candidates = [s for s, _ in difference.terms if s in ranges and difference.solved(s) is not None]
         candidates.sort(key=lambda s: (not s.endswith("'"), s))
         for s in candidates:
@@ -240,9 +240,7 @@ class Sides:
                     conditions += more
                 ranges[name] = substitute_range(ranges[name], {s: value})
         del ranges[s]
-        for name in list(solved):
-            solved[name] = solved[name].substitute({s: value})
-        solved[s] = value
+        solved.update(with_value(solved, s, value))
         conditions[:] = [self._solve(c, {s: value}) for c in conditions]
         terms = [(x, k) for x, k in value.terms if x in ranges]
         if len(terms) == 1 and terms[0][1] == 1 and not ((_names(r) | value.divided) & ranges.keys()):
@@ -349,10 +347,8 @@ class Sides:
             factor = t.coefficient(name)
             if more or name in mapping or name in t.divided or factor < 1:
                 return None
-            distance = i - (t - Affine.symbol(name) * factor).substitute(sizes)
-            mapping[name] = quotient(distance, factor)
-            if factor > 1:
-                conditions.append(Condition("==", remainder(distance, Affine(factor))))
+            mapping[name], one = reaching(t.substitute(sizes), name, i)
+            conditions += one
         for name, value in mapping.items():
             conditions += within(value, substitute_range(own[name], {**sizes, **mapping}))
         conditions += [self._solve(c, {**sizes, **mapping}) for c in case.conditions]

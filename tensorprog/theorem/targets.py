@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from tensorprog.errors import ProgramError
-from tensorprog.index.affine import Affine, quotient, remainder
+from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import map_bound
 from tensorprog.index.conditions import Condition
 from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range, extent
+from tensorprog.index.solving import Values, digits, eliminated
 from tensorprog.program.ir import Family
 
 
@@ -44,19 +45,23 @@ def solved_case(case: Any, family: Family, settle: Callable[[Affine], Affine], p
     names = _fresh(family, case, plain)
     target = tuple(t if p else Affine.symbol(n) for t, p, n in zip(case.target, plain, names, strict=True))
     pending = [t - Affine.symbol(n) for t, p, n in zip(case.target, plain, names, strict=True) if not p]
-    values: dict[str, Affine] = {}
+    values: Values = {}
     rests: list[Affine] = []
     while pending:
         pending = [e.substitute(values) for e in pending]
-        known = kept | values.keys()
-        steps = (_step(e, loops, known, settle) for e in pending)
-        found = next((s for s in steps if s is not None), None) or _eliminated(pending, loops.keys() - known)
-        if found is None:
+        unknown = {s: r for s, r in loops.items() if s not in kept and s not in values}
+        told = next(((e, found) for e in pending if (found := digits(e, unknown, settle)) is not None), None)
+        if told is not None:
+            equation, (solution, rest) = told
+            rests += [rest] if rest != Affine(0) else []
+        elif len(pending) > 1 and (one := eliminated(pending, unknown)) is not None:
+            # For one of several indices, where another equation will tell the others.
+            equation, name, value = one
+            solution = {name: value}
+        else:
             break
-        equation, solution, rest = found
         pending.remove(equation)
         values = {s: v.substitute(solution) for s, v in values.items()} | solution
-        rests += [rest] if rest is not None else []
     unsolved = loops.keys() - values.keys() - kept
     if unsolved:
         written = ", ".join(map(str, case.target))
@@ -103,54 +108,3 @@ def _moved(r: Range, values: dict[str, Affine], loops: dict[str, Range], conditi
         conditions.append(Condition(">=", high.substitute(values) - here))
         high = extent(high, loops, True)
     return Range(r.name, low, high)
-
-
-def _step(
-    equation: Affine, loops: dict[str, Range], known, settle
-) -> tuple[Affine, dict[str, Affine], Affine | None] | None:
-    """The equation with what it says of the loops' indices, and what must be 0 beside."""
-    open_ = [s for s, _ in equation.terms if s in loops and s not in known]
-    if len(open_) == 1 and (value := equation.solved(open_[0])) is not None:
-        return equation, {open_[0]: value}, None
-    if not open_ or equation.divided & set(open_):
-        return None
-    # Digits of several weights: 3*p + q with q = 0..2.
-    open_.sort(key=lambda s: -abs(equation.coefficient(s)))
-    digits = open_[1:]
-    spans = []
-    for s in digits:
-        low, high = loops[s].low, loops[s].high
-        length = settle(high - low) if isinstance(low, Affine) and isinstance(high, Affine) else None
-        if length is None or not length.is_constant:
-            return None
-        spans.append(length.constant * abs(equation.coefficient(s)))
-    weights = [abs(equation.coefficient(s)) for s in open_]
-    if any(w <= sum(spans[k:]) for k, w in enumerate(weights[:-1])):
-        return None
-    rest = equation - sum((Affine.symbol(s) * equation.coefficient(s) for s in open_), Affine(0))
-    number = -rest
-    starts = {}
-    for s in digits:
-        c = equation.coefficient(s)
-        start = loops[s].low if c > 0 else loops[s].high
-        assert isinstance(start, Affine)
-        starts[s] = start
-        number = number - start * c
-    solution = {}
-    for s, w in zip(open_, weights, strict=True):
-        digit, number = quotient(number, w), remainder(number, Affine(w))
-        sign = 1 if equation.coefficient(s) > 0 else -1
-        solution[s] = starts.get(s, Affine(0)) + digit * sign
-    return equation, solution, number if number != Affine(0) else None
-
-
-def _eliminated(pending: list[Affine], unknown) -> tuple[Affine, dict[str, Affine], None] | None:
-    """An equation solved for one of several indices, where another equation will tell the others."""
-    if len(pending) < 2:
-        return None
-    for e in pending:
-        for s in e.symbols & unknown:
-            value = e.solved(s)
-            if value is not None:
-                return e, {s: value}, None
-    return None

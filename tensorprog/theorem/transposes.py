@@ -30,6 +30,7 @@ from tensorprog.index.bounds import map_bound
 from tensorprog.index.conditions import Condition, strongest, within
 from tensorprog.index.fresh import numbered, underscored
 from tensorprog.index.ranges import Range
+from tensorprog.index.solving import with_value
 from tensorprog.language import syntax
 from tensorprog.language.parser import parse_text
 from tensorprog.program.build import build_tree, coordinatewise
@@ -375,7 +376,7 @@ class _Pass:
                 continue
             value = difference.solved(name_)
             assert value is not None
-            solved = {x: v.substitute({name_: value}) for x, v in solved.items()} | {name_: value}
+            solved = with_value(solved, name_, value)
             r = ranges[name_]
             assert isinstance(r.low, Affine) and isinstance(r.high, Affine)
             conditions += within(value, r)

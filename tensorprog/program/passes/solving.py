@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tensorprog.errors import ProgramError
-from tensorprog.index.affine import Affine, Remainder, remainder
+from tensorprog.index.affine import Affine
+from tensorprog.index.bounds import bound_symbols
 from tensorprog.index.conditions import Condition, at_least, judging
 from tensorprog.index.ranges import Range
+from tensorprog.index.solving import unwrapped, with_value
 from tensorprog.language import syntax
 from tensorprog.program.desugar import as_affine
 from tensorprog.program.passes.arithmetic import ZERO, affine_expression, negate
@@ -136,7 +138,7 @@ class Solver:
             *_, k, s = min(candidates)
             solved = pending.pop(k).solved(s)
             assert solved is not None
-            values = {name: v.substitute({s: solved}) for name, v in values.items()} | {s: solved}
+            values = with_value(values, s, solved)
 
         conditions = wrapped
         ranges: list[tuple[Condition, Condition]] = []  # that a guard around the seed can look after
@@ -177,29 +179,18 @@ class Solver:
         return self._simplify(conditions, guarded, values, free, place)
 
     def _unwrap(self, pending: list[Affine], read: Read, values: dict[str, Affine], conditions: list) -> bool:
-        """Solve (u + c) mod P + r = 0 for an index u that goes once around: u = low + (-r - c - low) mod P."""
+        """Solve one of the equations for an index that goes once around; whether there was one."""
+        names = {r.name for r in read.unknowns}
+        unknown = {r.name: r for r in read.unknowns if r.name not in values and not bound_symbols(r.low) & names}
         for k, e in enumerate(pending):
-            for s, sign in e.terms:
-                if not isinstance(s, Remainder) or abs(sign) != 1:
-                    continue
-                rest = (e - Affine.symbol(s) * sign) * -sign  # the remainder is this
-                for r in read.unknowns:
-                    factor = s.numerator.coefficient(r.name)
-                    if not isinstance(r.low, Affine) or not isinstance(r.high, Affine):
-                        continue
-                    if r.name in values or abs(factor) != 1 or r.high - r.low + 1 != s.divisor:
-                        continue
-                    others = s.numerator - Affine.symbol(r.name) * factor
-                    if r.name in (others - rest).symbols or r.low.symbols & {x.name for x in read.unknowns}:
-                        continue
-                    solved = r.low + remainder((rest - others) * factor - r.low, s.divisor)
-                    conditions += [at_least(rest, Affine(0)), at_least(s.divisor - 1, rest)]
-                    del pending[k]
-                    for name in list(values):
-                        values[name] = values[name].substitute({r.name: solved})
-                    values[r.name] = solved
-                    self.unwrapped.add(r.name)
-                    return True
+            found = unwrapped(e, unknown)
+            if found is not None:
+                name, value, more = found
+                conditions += more
+                del pending[k]
+                values.update(with_value(values, name, value))
+                self.unwrapped.add(name)
+                return True
         return False
 
     def _simplify(self, conditions, guarded: bool, values, free: list[Range], place: Place) -> _Solution | None:
