@@ -144,7 +144,7 @@ class _Second(Deriver):
         return add(*total)
 
     def _members(self, f: Family, case: Case | None, prime: bool):
-        """Fresh summed indices over the members of a family (or of one case of it), as (ranges, target, body)."""
+        """Fresh summed indices over the members of a family (or of one case): (ranges, target, body, conditions)."""
         suffix = "~'" if prime else "~"
         binders = case.binders if case else f.ranges
         mapping = {r.name: Affine.symbol(r.name + suffix) for r in binders}
@@ -155,14 +155,15 @@ class _Second(Deriver):
         ranges = [replace(substitute_range(r, both), name=r.name + suffix) for r in binders]
         target = case.target if case else tuple(Affine.symbol(r.name) for r in f.ranges)
         body = self.reader.put(case.body, both) if case else None
-        return ranges, tuple(t.substitute(both) for t in target), body
+        conditions = [c.substitute(both) for c in case.conditions] if case else []
+        return ranges, tuple(t.substitute(both) for t in target), body, conditions
 
     def _gradient(self, name: str, output: tuple[Affine, ...], member: tuple[Affine, ...]) -> Reference:
         return Reference(f"d_{name}", (*output, *member))
 
     def _vector_part(self, f: Family, c: Case, d: Case, view: View, ranges) -> Node:
-        left, i, _ = self._members(f, None, False)
-        right, j, _ = self._members(f, None, True)
+        left, i, *_ = self._members(f, None, False)
+        right, j, *_ = self._members(f, None, True)
         ctx = Context(dict(ranges), {r.name: r for r in (*left, *right)})
         if not self._same_indices(i, j, ctx):
             return ir.ZERO
@@ -172,10 +173,10 @@ class _Second(Deriver):
         return self._gather(ctx, [ir.Constant(tangent * self._width(f)), inner])
 
     def _weight_part(self, f: Family, a: Case, g: Family, b: Case, c: Case, d: Case, view: View, ranges) -> Node:
-        left, i, first = self._members(f, a, False)
-        right, j, second = self._members(g, b, True)
+        left, i, first, where = self._members(f, a, False)
+        right, j, second, where2 = self._members(g, b, True)
         assert isinstance(first, Multiply) and isinstance(second, Multiply)
-        conditions = [*first.conditions, *second.conditions]
+        conditions = [*where, *where2, *first.conditions, *second.conditions]
         ctx = Context(dict(ranges), {r.name: r for r in (*left, *right)}, conditions)
         w, w2 = self.reader.matrix(first.matrix)[0], self.reader.matrix(second.matrix)[0]
         family = self.program.families[w.name]
