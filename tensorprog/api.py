@@ -379,6 +379,7 @@ class Kernel:
         if isinstance(x2, str):
             raise ValueError(f"x2 is data or None, not {x2!r}: write k(x1, None, {x2!r})")
         get = _get(get)
+        tol = _sampling(tol)["tol"]
         if "ntk" in get:
             self._program._check_ntk()
         if ragged.is_ragged(x1) or ragged.is_ragged(x2):
@@ -393,7 +394,7 @@ class Kernel:
         if return_error and return_stderr:
             raise ValueError("return_stderr and return_error are two words for what follows the kernels: one at a time")
         if self._program.sampled:
-            more: dict[str, Any] = {"return_stderr": return_stderr or return_error, "tol": _sampling(tol)["tol"]}
+            more: dict[str, Any] = {"return_stderr": return_stderr or return_error, "tol": tol}
             result = self._backend(*arrays, get, params, wrt, rates, **more)
             return _with_errors(get, result, None) if return_error else result
         result = self._backend(*arrays, get, params, wrt, rates)

@@ -184,6 +184,15 @@ def test_tiles_change_nothing():
     assert seen[-1][0] == seen[-1][1] > 1
 
 
+@pytest.mark.parametrize("name", ["mlp", "gru"])
+def test_a_tolerance_is_positive(name):
+    """Of kernels that are not sampled too, which it has no effect on."""
+    x = data(3, 4) if name == "mlp" else data(3, 2, 4)
+    for bad in (0, -1.0, float("nan"), "small"):
+        with pytest.raises(ValueError, match="tol is a positive standard error"):
+            tp.load(name).kernel()(x, tol=bad)
+
+
 def test_dtypes():
     program, x = tp.load("mlp"), data(3, 4)
     assert program.kernel()(x, get="nngp").dtype == np.float64
