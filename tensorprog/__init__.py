@@ -11,18 +11,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tensorprog.api import Program, load, parse
+    from tensorprog.api import Program, build, load, parse
     from tensorprog.errors import ProgramError
     from tensorprog.finite.verify import Verification, verify
+    from tensorprog.program.builder import ProgramBuilder
 
 __version__ = "0.1.0"
-__all__ = ["Program", "ProgramError", "Verification", "__version__", "load", "parse", "verify"]
+__all__ = [
+    "Program",
+    "ProgramBuilder",
+    "ProgramError",
+    "Verification",
+    "__version__",
+    "build",
+    "load",
+    "parse",
+    "verify",
+]
 
 # Importing the package is fast; the compiler behind these names is imported when one of them is first used.
 _HOMES = {
     "Program": "tensorprog.api",
+    "build": "tensorprog.api",
     "load": "tensorprog.api",
     "parse": "tensorprog.api",
+    "ProgramBuilder": "tensorprog.program.builder",
     "ProgramError": "tensorprog.errors",
     "Verification": "tensorprog.finite.verify",
     "verify": "tensorprog.finite.verify",

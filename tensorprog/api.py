@@ -12,7 +12,8 @@ from tensorprog.errors import ProgramError
 from tensorprog.language.files import read_program
 from tensorprog.language.printer import print_program
 from tensorprog.program import ir
-from tensorprog.program.build import build
+from tensorprog.program.build import build as build_text
+from tensorprog.program.builder import ProgramBuilder
 from tensorprog.program.parameters import Setting
 from tensorprog.program.sizes import missing
 from tensorprog.settings import KERNELS, kernel_names, shown, whole
@@ -32,14 +33,22 @@ def load(path_or_name: str | os.PathLike[str], **parameters: Setting) -> Program
     Raises ProgramError where there is no such file, where it is no text, or for whatever is wrong with the program.
     """
     text, shown = read_program(path_or_name)
-    return Program(build(text, parameters, shown))
+    return Program(build_text(text, parameters, shown))
 
 
 def parse(text: str, **parameters: Setting) -> Program:
     """The program that a text is, with its parameters set. Raises ProgramError for whatever is wrong with it."""
     if not isinstance(text, str):
         raise TypeError(f"a program is a text, not {type(text).__name__}")
-    return Program(build(text, parameters))
+    return Program(build_text(text, parameters))
+
+
+def build(builder: ProgramBuilder, **parameters: Setting) -> Program:
+    """The program that was put together by hand, with its parameters set: the one that its text, `str(builder)`, gives.
+
+    Raises ProgramError, placed in that text, for whatever is wrong with it.
+    """
+    return Program(builder.build(**parameters))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -286,7 +295,7 @@ class Derivation:
 
 
 def _built(text: str, settings: tuple[tuple[str, Setting], ...], filename: str) -> Program:
-    return Program(build(text, dict(settings), filename))
+    return Program(build_text(text, dict(settings), filename))
 
 
 def _views():

@@ -1,8 +1,6 @@
 """The backward pass as a program: its text, and its vectors against automatic differentiation of finite networks."""
 
 import random
-import sys
-from pathlib import Path
 from textwrap import dedent
 
 import jax
@@ -19,8 +17,7 @@ from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Process, Vector
 from tensorprog.resources import bundled_programs
 
-sys.path.insert(0, str(Path(__file__).parent))
-from interpreter import draw, indices, run
+from .interpreter import draw, indices, run
 
 PROGRAMS = {name: path.read_text() for name, path in sorted(bundled_programs().items())}
 WIDTH = 6

@@ -1,0 +1,1 @@
+"""The program: types, order, backward passes, programs built by hand."""
