@@ -17,7 +17,7 @@ import sympy
 
 from tensorprog.program.types import Data, Process, Vector
 from tensorprog.theorem.cases import CaseReader, Linear, Multiply, Pointwise
-from tensorprog.theorem.sides import gaussian
+from tensorprog.theorem.derivation import gaussian
 from tensorprog.theorem.support import Support
 
 Class = int

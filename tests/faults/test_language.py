@@ -6,7 +6,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.backend.module import build_module
-from tensorprog.theorem.ntk_by_backward import derive_ntk_by_backward
+from tests.ntk.by_backward import derive_ntk_by_backward
 
 RNG = np.random.default_rng(5)
 

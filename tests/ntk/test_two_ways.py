@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import tensorprog as tp
 from tensorprog.backend.kernel import Kernel
-from tensorprog.theorem.ntk_by_backward import derive_ntk_by_backward
+from tests.ntk.by_backward import derive_ntk_by_backward
 
 
 def by_backward(program: tp.Program, data: dict) -> np.ndarray:

@@ -185,7 +185,7 @@ def same_from_core(program: tp.Program, data, numbers: Numbers) -> None:
 def two_ways(program: tp.Program, data, numbers: Numbers) -> bool:
     """The NTK by the backward pass, where there is one; whether there was."""
     from tensorprog.lowering import compiled
-    from tensorprog.theorem.ntk_by_backward import derive_ntk_by_backward
+    from tests.ntk.by_backward import derive_ntk_by_backward
 
     if numbers.ntk is None or numbers.ntk_error:
         return False

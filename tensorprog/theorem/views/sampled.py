@@ -28,8 +28,8 @@ from tensorprog.theorem.cases import (
     ScalarLeaf,
     VectorReduction,
 )
+from tensorprog.theorem.derivation import gaussian
 from tensorprog.theorem.recursion import Key, Node, Table
-from tensorprog.theorem.sides import gaussian
 
 
 @dataclass(frozen=True)
