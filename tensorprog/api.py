@@ -231,7 +231,7 @@ class Program:
 
     @cached_property
     def recursion(self):
-        """The moment IR, a `tensorprog.theorem.recursion.Recursion`. Raises ProgramError where there is no limit."""
+        """The moment IR, a `tensorprog.recursion.Recursion`. Raises ProgramError where there is no limit."""
         from tensorprog.theorem.derive import derive
         from tensorprog.theorem.existence import check_nngp
 
@@ -299,7 +299,7 @@ def _built(text: str, settings: tuple[tuple[str, Setting], ...], filename: str) 
 
 
 def _views():
-    from tensorprog.theorem import views
+    from tensorprog import views
 
     return views
 

@@ -15,9 +15,9 @@ from tensorprog.backend.module import build_module
 from tensorprog.errors import ProgramError
 from tensorprog.program.ir import Program
 from tensorprog.program.sizes import missing
+from tensorprog.recursion import Recursion
 from tensorprog.sampling.kernel import SampledKernel
 from tensorprog.sampling.module import build_sampled_module
-from tensorprog.theorem.recursion import Recursion
 
 
 def compiled(

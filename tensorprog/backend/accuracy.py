@@ -15,7 +15,7 @@ import numpy as np
 from tensorprog import finiteness
 from tensorprog.backend.kernel import Arrays, Kernel
 from tensorprog.backend.module import build_module
-from tensorprog.theorem.recursion import Recursion
+from tensorprog.recursion import Recursion
 
 COARSER = 0.85
 """The resolution of the rules that an estimate compares with."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tensorprog.backend.module import Module
 from tensorprog.program.ir import Program
-from tensorprog.theorem.recursion import Recursion
+from tensorprog.recursion import Recursion
 
 
 def kernel_module(recursion: Recursion, build: Callable[[Recursion, str], Module]) -> str:
@@ -15,7 +15,7 @@ def kernel_module(recursion: Recursion, build: Callable[[Recursion, str], Module
     `build` makes the module with a docstring, which gives the program, its parameters and the recursion. Raises
     ProgramError where a parameter has no value.
     """
-    from tensorprog.theorem.views import render
+    from tensorprog.views import render
 
     program: Program = recursion.program  # type: ignore[assignment]
     values = ", ".join(f"{p.name} = {p.value}" for p in program.parameters if p.value is not None)

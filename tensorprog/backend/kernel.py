@@ -17,8 +17,8 @@ from tensorprog.backend.memory import Footprint, available_memory, device_memory
 from tensorprog.backend.module import Module, build_module
 from tensorprog.backend.tiles import Tiling, pieces, tiling
 from tensorprog.program.ir import Program
+from tensorprog.recursion import Recursion
 from tensorprog.settings import given, learning_rates, real_parameters, trained_parameters
-from tensorprog.theorem.recursion import Recursion
 
 Arrays = Mapping[str, Any]
 Progress = Callable[[int, int], None]

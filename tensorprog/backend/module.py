@@ -14,6 +14,7 @@ from importlib import resources
 import sympy
 
 from tensorprog import expectation, functions
+from tensorprog import recursion as ir
 from tensorprog.backend.labelled import integer
 from tensorprog.backend.passes import EXPECTATION, NO_BORDERS, ONE_SIDE, READ_THROUGH, ROLLED, Notes
 from tensorprog.backend.rolled import with_layers_rolled
@@ -30,11 +31,10 @@ from tensorprog.program.ir import Program
 from tensorprog.program.laws import sizes_in_laws
 from tensorprog.program.sizes import missing
 from tensorprog.program.types import Data
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Key, Recursion, Table
 from tensorprog.theorem.cases import substitute_range
 from tensorprog.theorem.existence import check_ntk
 from tensorprog.theorem.joint_rules import entries, joint_plan, structural_zeros
-from tensorprog.theorem.recursion import Key, Recursion, Table
 
 PREFIX = {
     ir.DATA: "",

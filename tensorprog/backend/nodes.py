@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import sympy
 
 from tensorprog import functions
+from tensorprog import recursion as ir
 from tensorprog.backend.labelled import (
     Code,
     aligned,
@@ -26,8 +27,7 @@ from tensorprog.index.bounds import Bound, at_most, bound_symbols, map_bound
 from tensorprog.index.conditions import Condition, boxed
 from tensorprog.index.ranges import Range, extent
 from tensorprog.naming import identifier
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Key
+from tensorprog.recursion import Clause, Key
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tensorprog.theorem.print_recursion import key_text
-from tensorprog.theorem.recursion import Key
+from tensorprog.recursion import Key, key_text
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from itertools import pairwise
 import networkx
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.ranges import Range
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Axis, Clause, Key, Node, Recursion, Table
+from tensorprog.recursion import Axis, Clause, Key, Node, Recursion, Table
 
 FEWEST = 4  # layers that are worth a loop
 

@@ -23,7 +23,7 @@ from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import at_most
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range, extent
-from tensorprog.theorem.recursion import (
+from tensorprog.recursion import (
     GRAM,
     BatchnormExpectation,
     BatchnormMean,

@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import Bound
 from tensorprog.index.conditions import Condition, within
 from tensorprog.index.ranges import Range
 from tensorprog.index.solving import integral
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Node, Recursion, Table
+from tensorprog.recursion import Clause, Node, Recursion, Table
 
 MOST_CLAUSES = 100
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.backend import passes
 from tensorprog.backend.labelled import Code, aligned, bound_source, integer, neighbours, transposed
 from tensorprog.backend.nodes import NodeWriter
@@ -23,8 +24,7 @@ from tensorprog.index.conditions import Condition, boxed, certain, within
 from tensorprog.index.ranges import Range, extent
 from tensorprog.index.solving import reaching
 from tensorprog.naming import identifier
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Key, Table
+from tensorprog.recursion import Clause, Key, Table
 
 PEEL = 8
 

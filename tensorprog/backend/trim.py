@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import at_most
 from tensorprog.index.ranges import Range, extent
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Recursion, Table
+from tensorprog.recursion import Recursion, Table
 
 
 def without_zero_borders(recursion: Recursion) -> Recursion:

@@ -76,7 +76,7 @@ def _printed(program, kind: str) -> str:
 
         return to_dot(program.ir)
     if kind == "recursion":
-        from tensorprog.theorem.print_recursion import print_recursion
+        from tensorprog.recursion import print_recursion
 
         return print_recursion(program.recursion) + _lowering(program.recursion)
     from tensorprog.lowering import module_source

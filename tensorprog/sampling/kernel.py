@@ -15,9 +15,9 @@ from tensorprog.backend.kernel import KINDS, Arrays, Kernel, Trained, _bytes, _c
 from tensorprog.backend.memory import Footprint, available_memory
 from tensorprog.backend.module import Module
 from tensorprog.backend.tiles import Tiling
+from tensorprog.recursion import Recursion
 from tensorprog.sampling.module import build_sampled_module
 from tensorprog.sampling.runtime.lattice import LATTICE_SIZES
-from tensorprog.theorem.recursion import Recursion
 
 POINTS = 1021
 REPLICATES = 8

@@ -7,8 +7,8 @@ from tensorprog.expectation.source import HEADER, runtime_source
 from tensorprog.naming import settled
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Data
+from tensorprog.recursion import Recursion
 from tensorprog.sampling.writer import NetworkWriter
-from tensorprog.theorem.recursion import Recursion
 
 RUNTIME = ("lattice", "reductions", "paths", "kernels")
 

@@ -31,7 +31,7 @@ from tensorprog.program.scope import MAPS, Binding, Scope, apply_definition, ari
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
 from tensorprog.program.typing import is_zero, leaves, readout_type
-from tensorprog.theorem.recursion import affine_number
+from tensorprog.recursion import affine_number
 from tensorprog.theorem.targets import solved_case
 
 

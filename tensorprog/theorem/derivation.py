@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.substitution import binders
 from tensorprog.program.types import Vector
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Key
 from tensorprog.theorem.cases import Case, CaseReader, Declared, Linear, Multiply, Pointwise
 from tensorprog.theorem.centred import centred_vectors
-from tensorprog.theorem.recursion import Key
 from tensorprog.theorem.support import Support
 
 Body = Linear | Multiply | Pointwise | Declared

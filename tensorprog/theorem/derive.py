@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import growth
 from tensorprog.program.types import Position, Process, Scalar, Vector
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Key
 from tensorprog.theorem.cases import Linear
 from tensorprog.theorem.derivation import Derivation, derivation
 from tensorprog.theorem.products import with_products_apart
-from tensorprog.theorem.recursion import Key
 from tensorprog.theorem.tables import table
 from tensorprog.theorem.transposes import without_transposes
 

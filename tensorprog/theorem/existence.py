@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError, Span
 from tensorprog.functions import facts, text
 from tensorprog.functions.registry import head
@@ -20,7 +21,6 @@ from tensorprog.index.bounds import evaluate_bound, map_bound
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.substitution import free_names
 from tensorprog.program.types import Vector
-from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import CaseReader, Pointwise, VectorReduction
 from tensorprog.theorem.tangent import tangents
 

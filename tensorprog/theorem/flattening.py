@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.index.conditions import Condition
 from tensorprog.index.fresh import numbered
 from tensorprog.index.ranges import Range
 from tensorprog.program.types import Data, Scalar
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Node
 from tensorprog.theorem.cases import Case, Linear, Pointwise, Reference, ScalarForm
 from tensorprog.theorem.derivation import Body, Derivation
 from tensorprog.theorem.members import case_at, defined_by
-from tensorprog.theorem.recursion import Node
 from tensorprog.theorem.runs import sizes_of
 from tensorprog.theorem.scalars import at_zero, is_zero_scalar, plain
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import bound_symbols, map_bound, maximum, minimum
 from tensorprog.index.conditions import Condition, boxed
 from tensorprog.index.ranges import Range, behind
 from tensorprog.index.solving import integral, with_value
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import ZERO, Node, product
 from tensorprog.theorem.cases import CaseReader, Reference, substitute_range
 from tensorprog.theorem.derivation import Context
-from tensorprog.theorem.recursion import ZERO, Node, product
 
 
 def equate(

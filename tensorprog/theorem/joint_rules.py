@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tensorprog import recursion as ir
 from tensorprog.expectation import JointPlan, NoRule, plan_joint
-from tensorprog.theorem import recursion as ir
 
 
 def joint_plan(node: ir.JointExpectation, prefix: str = "phi") -> JointPlan:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from tensorprog import recursion as ir
 from tensorprog.errors import NotDerived
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Node
 from tensorprog.theorem.cases import Reference
 from tensorprog.theorem.derivation import Body, Context, Derivation, View
-from tensorprog.theorem.recursion import Node
 
 LAST = 90
 

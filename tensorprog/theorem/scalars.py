@@ -9,10 +9,11 @@ from typing import Any
 import sympy
 
 from tensorprog import functions
+from tensorprog import recursion as ir
 from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.fresh import underscored
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import ZERO, Node, add, product
 from tensorprog.theorem.cases import (
     Case,
     Linear,
@@ -26,7 +27,6 @@ from tensorprog.theorem.cases import (
 from tensorprog.theorem.derivation import WITHIN, Context, Derivation
 from tensorprog.theorem.entries import read_one
 from tensorprog.theorem.moments import Single, derived_first
-from tensorprog.theorem.recursion import ZERO, Node, add, product
 from tensorprog.theorem.runs import number_of_run, of_run, sizes_of
 
 Rename = dict[str, Affine]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import maximum, minimum, shift
 from tensorprog.index.ranges import Range
 from tensorprog.program.ir import Family
 from tensorprog.program.types import Data
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import ONE, Key, Node, add
 from tensorprog.theorem import rules as _rules  # noqa: F401  they register themselves
 from tensorprog.theorem.cases import Case, Linear, Pointwise, Reference, substitute_range
 from tensorprog.theorem.derivation import ACROSS, WITHIN, Context, Derivation, Pairing
@@ -18,7 +19,6 @@ from tensorprog.theorem.entries import interleaved, read_one
 from tensorprog.theorem.flattening import split_cases
 from tensorprog.theorem.indices import empty, equate, gather
 from tensorprog.theorem.moments import Pair, Single, derived_first, derived_second
-from tensorprog.theorem.recursion import ONE, Key, Node, add
 from tensorprog.theorem.runs import primed
 from tensorprog.theorem.scalars import coefficient, scalar
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 import sympy
 
 from tensorprog import functions
+from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError
-from tensorprog.program.ir import Program
 from tensorprog.program.laws import Rate, nngp_scale
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import ZERO, Key, Node, Recursion, Table, add, product
+from tensorprog.recursion import ZERO, Key, Node, Recursion, Table, add, product
 
 PREFIX = "tangent-"
 
@@ -51,12 +50,6 @@ def is_tangent(key: Key) -> bool:
     return key.kind.startswith(PREFIX)
 
 
-def program_of(recursion: Recursion) -> Program:
-    """The program that a recursion was derived from."""
-    assert isinstance(recursion.program, Program)
-    return recursion.program
-
-
 def tangents(recursion: Recursion) -> Tangents:
     """The derivative of every cross table that is not zero by its structure, and of the output in any case.
 
@@ -64,7 +57,7 @@ def tangents(recursion: Recursion) -> Tangents:
     (standard parametrization), a function that jumps.
     """
     if recursion.output is None:
-        raise ProgramError("the outputs of this program are C's: it has no kernel", program_of(recursion).text.span)
+        raise ProgramError("the outputs of this program are C's: it has no kernel", recursion.program.text.span)
     cross = {t.key: t for t in recursion.system("cross")}
     moving: set[Key] = set()
     maker = _Maker(recursion, moving)
@@ -132,9 +125,9 @@ class _Maker:
         if not node.moves:
             return ZERO
         if node.tangent is None:
-            family = program_of(self.recursion).families[node.name]
+            family = self.recursion.program.families[node.name]
             assert family.law is not None
-            _, rate = nngp_scale(family.law, family.type, dict(program_of(self.recursion).widths))
+            _, rate = nngp_scale(family.law, family.type, dict(self.recursion.program.widths))
             raise ProgramError(
                 f"the part of '{node.name}' in the NTK grows {rate if isinstance(rate, Rate) else 'like n'}, the width",
                 family.span if family.span.line else None,
@@ -184,12 +177,12 @@ class _Maker:
             raise ProgramError(
                 f"the derivative of {shown} grows so fast at {z} = {functions.text(known.steep[0])} that its square "
                 "has no finite mean: the NTK is infinite",
-                program_of(self.recursion).text.span,
+                self.recursion.program.text.span,
                 hint="ask for the NNGP alone, or take a function that is less steep there, such as sqrt(abs(x) + 0.1)",
             )
         if known.jumps:
             raise ProgramError(
                 f"{shown} jumps: finite networks have no gradient through it, so there is no NTK",
-                program_of(self.recursion).text.span,
+                self.recursion.program.text.span,
                 hint="ask for the NNGP alone, or take a continuous function",
             )

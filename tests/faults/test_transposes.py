@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
-from tensorprog.theorem.views import as_json, equations, latex, text
+from tensorprog.views import as_json, equations, latex, text
 
 PLANE = np.array([[1.0, 0.5, -0.3], [0.2, -1.1, 0.7]])
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import tensorprog as tp
 from tensorprog.lowering import compiled, module_source
+from tensorprog.recursion import print_recursion
 from tensorprog.resources import bundled_programs
-from tensorprog.theorem.print_recursion import print_recursion
 
 PROGRAMS = tuple(bundled_programs())
 FOLDER = Path(__file__).parent / "texts"

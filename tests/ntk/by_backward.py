@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.conditions import Condition
@@ -22,13 +23,12 @@ from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import growth, nngp_scale
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.types import Data, Process, Vector
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Key, Node, add
 from tensorprog.theorem.cases import Case, Linear, Multiply, Reference, substitute_range
 from tensorprog.theorem.derivation import ACROSS, Context, Derivation, derivation
 from tensorprog.theorem.derive import recursion
 from tensorprog.theorem.entries import at_member, interleaved, read_pair, second
 from tensorprog.theorem.indices import gather, same_indices, solved
-from tensorprog.theorem.recursion import Key, Node, add
 from tensorprog.theorem.runs import primed, sizes_of
 from tensorprog.theorem.scalars import plain
 from tensorprog.theorem.tables import pair_axes, table

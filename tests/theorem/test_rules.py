@@ -8,15 +8,15 @@ import pytest
 import sympy
 
 import tensorprog as tp
+from tensorprog import recursion as ir
 from tensorprog.errors import NotDerived
 from tensorprog.program.build import build
+from tensorprog.recursion import Key
 from tensorprog.theorem import moments
-from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import Declared, Reference
 from tensorprog.theorem.derivation import ACROSS, WITHIN, Context, derivation
 from tensorprog.theorem.derive import derive
 from tensorprog.theorem.moments import LAST, Pair, Single
-from tensorprog.theorem.recursion import Key
 from tensorprog.theorem.rules import addends, batchnorm, flattened, joint, laws, matmul, one_gaussian, sampled, stein
 
 TEXT = """
@@ -159,7 +159,7 @@ import sympy
 from tensorprog.theorem.cases import Pointwise
 from tensorprog.theorem.entries import covariance, variance
 from tensorprog.theorem.moments import second_moment
-from tensorprog.theorem.recursion import Constant, add, product
+from tensorprog.recursion import Constant, add, product
 
 
 @second_moment(rank=63)

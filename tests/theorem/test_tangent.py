@@ -5,11 +5,11 @@ from textwrap import dedent
 import pytest
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError
 from tensorprog.program.build import build
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Key
 from tensorprog.theorem.derive import derive
-from tensorprog.theorem.recursion import Key
 from tensorprog.theorem.tangent import is_tangent, primal_key, tangent_key, tangents
 
 MLP = """

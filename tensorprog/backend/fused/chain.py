@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import evaluate_bound
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.laws import sizes_in_laws
 from tensorprog.program.types import Position
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Key, Recursion, Table
-from tensorprog.theorem.tangent import program_of
+from tensorprog.recursion import Clause, Key, Recursion, Table
 
 MOST_ENTRIES = 2048
 MOST_GRAMS = 4
@@ -50,7 +49,7 @@ class Chain:
             raise NotFused("there is no output with a kernel")
         if recursion.sampled:
             raise NotFused("some expectations are sampled")
-        program = program_of(recursion)
+        program = recursion.program
         if sizes_in_laws(program):
             raise NotFused("a law depends on a size that the data give")
         if any(isinstance(f.type, Position) for f in program.inputs):

@@ -16,7 +16,7 @@ from tensorprog.backend.fused.writer import FusedModule, build_fused
 from tensorprog.backend.kernel import Kernel, Trained, _itemsize, _samples
 from tensorprog.backend.memory import Footprint, device_memory
 from tensorprog.backend.tiles import Tiling
-from tensorprog.theorem.recursion import Recursion
+from tensorprog.recursion import Recursion
 
 MOST_PAIRS = 2**31 - 1  # offsets of entries are 32 bits wide in the kernel
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import sympy
 
 from tensorprog import expectation, functions
+from tensorprog import recursion as ir
 from tensorprog.backend.fused.chain import Chain, NotFused
 from tensorprog.backend.labelled import Code, combined, integer
 from tensorprog.backend.module import (
@@ -40,8 +41,7 @@ from tensorprog.index.affine import Affine
 from tensorprog.index.conditions import Condition
 from tensorprog.naming import identifier, plain, settled
 from tensorprog.program.ir import Program
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Key, Recursion
+from tensorprog.recursion import Key, Recursion
 
 ELEMENTWISE = frozenset(("arccosine", "arcsine", "errorfunction", "shapes", "trigonometric"))
 """Runtime modules of expectations that are arithmetic, entry by entry, of what Triton knows too."""

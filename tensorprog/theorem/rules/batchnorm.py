@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Node
 from tensorprog.theorem.cases import Pointwise, Reference, VectorReduction
 from tensorprog.theorem.derivation import Body, Derivation, View
 from tensorprog.theorem.entries import covariance
 from tensorprog.theorem.indices import same_member
 from tensorprog.theorem.moments import Pair, Single, first_moment, second_moment
-from tensorprog.theorem.recursion import Node
 from tensorprog.theorem.scalars import plain
 
 _TESTED = (sympy.Rational(1, 3), sympy.Integer(2), sympy.Rational(37, 10))

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import sympy
 
-from tensorprog.theorem import recursion as ir
+from tensorprog import recursion as ir
+from tensorprog.recursion import ZERO, Node
 from tensorprog.theorem.cases import Pointwise, Reference
 from tensorprog.theorem.derivation import Context, Derivation
 from tensorprog.theorem.entries import second
 from tensorprog.theorem.flattening import arguments_of, of_gaussians
 from tensorprog.theorem.indices import gather, solved
 from tensorprog.theorem.moments import Pair, derived_second, second_moment
-from tensorprog.theorem.recursion import ZERO, Node
 
 Argument = tuple[sympy.Symbol, Reference]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tensorprog.theorem import recursion as ir
+from tensorprog import recursion as ir
+from tensorprog.recursion import Node
 from tensorprog.theorem.cases import Pointwise
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.flattening import flat
 from tensorprog.theorem.moments import Pair, Single, derived_first, derived_second, first_moment, second_moment
-from tensorprog.theorem.recursion import Node
 
 
 @second_moment(rank=50)

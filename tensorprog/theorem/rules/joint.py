@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.errors import NotDerived
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Node
 from tensorprog.theorem.cases import Pointwise
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.entries import covariance, mean_or_none
 from tensorprog.theorem.flattening import Arguments, arguments_of, of_gaussians, scalars_of
 from tensorprog.theorem.joint_rules import has_rule
 from tensorprog.theorem.moments import Pair, Single, first_moment, second_moment
-from tensorprog.theorem.recursion import Node
 
 MAX_GAUSSIANS = 5
 MAX_DEGREE = 10  # of a polynomial of more: 945 pairings

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from tensorprog.recursion import Node
 from tensorprog.theorem.cases import Declared
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.entries import second
 from tensorprog.theorem.moments import Pair, second_moment
-from tensorprog.theorem.recursion import Node
 
 
 @second_moment(rank=30)

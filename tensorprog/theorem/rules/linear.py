@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sympy
 
-from tensorprog.theorem import recursion as ir
+from tensorprog import recursion as ir
+from tensorprog.recursion import ONE, ZERO, Node, add
 from tensorprog.theorem.cases import Linear, Reference, Term
 from tensorprog.theorem.derivation import Context, Derivation
 from tensorprog.theorem.entries import mean, second
 from tensorprog.theorem.indices import gather
 from tensorprog.theorem.moments import Pair, Single, first_moment, second_moment
-from tensorprog.theorem.recursion import ONE, ZERO, Node, add
 from tensorprog.theorem.scalars import coefficient, plain_coefficient
 
 

@@ -5,15 +5,15 @@ Cov(Z^{W x}, Z^{W x'}) = s_W E Z^x Z^x'
 
 from __future__ import annotations
 
+from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError
 from tensorprog.program.types import Data
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import ZERO, Node, product
 from tensorprog.theorem.cases import Declared, Multiply
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.entries import law, read_pair, second
 from tensorprog.theorem.indices import same_indices, settle, solved
 from tensorprog.theorem.moments import Pair, Single, first_moment, second_moment
-from tensorprog.theorem.recursion import ZERO, Node, product
 
 
 @second_moment(rank=30)

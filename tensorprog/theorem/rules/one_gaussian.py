@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import sympy
 
-from tensorprog.theorem import recursion as ir
+from tensorprog import recursion as ir
+from tensorprog.recursion import Node
 from tensorprog.theorem.cases import Pointwise
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.entries import covariance, mean_or_none, variance
 from tensorprog.theorem.flattening import arguments_of, of_gaussians, scalars_of
 from tensorprog.theorem.indices import same_member
 from tensorprog.theorem.moments import Pair, Single, first_moment, second_moment
-from tensorprog.theorem.recursion import Node
 
 
 @second_moment(rank=65)

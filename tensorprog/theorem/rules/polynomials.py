@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tensorprog.theorem import recursion as ir
+from tensorprog import recursion as ir
+from tensorprog.recursion import Node, add, product
 from tensorprog.theorem.cases import Pointwise
 from tensorprog.theorem.derivation import Context, Derivation
 from tensorprog.theorem.entries import mean, second
 from tensorprog.theorem.indices import gather
 from tensorprog.theorem.moments import Single, first_moment
-from tensorprog.theorem.recursion import Node, add, product
 from tensorprog.theorem.scalars import applied
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tensorprog.theorem import recursion as ir
+from tensorprog import recursion as ir
+from tensorprog.recursion import Node, add, product
 from tensorprog.theorem.cases import Pointwise, Reference
 from tensorprog.theorem.derivation import Context, Derivation
 from tensorprog.theorem.entries import mean, second
 from tensorprog.theorem.flattening import arguments_of, written_out
 from tensorprog.theorem.indices import gather
 from tensorprog.theorem.moments import Pair, Single, derived_first, second_moment
-from tensorprog.theorem.recursion import Node, add, product
 
 
 @second_moment(rank=80)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from tensorprog import recursion as ir
 from tensorprog.expectation import JointPlan, MeanPlan, NoRule, Plan
 from tensorprog.index.ranges import Range
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Key, Recursion, Table
 from tensorprog.theorem.joint_rules import joint_plan
-from tensorprog.theorem.recursion import Key, Recursion, Table
 from tensorprog.theorem.tangent import tangent_key
-from tensorprog.theorem.views import closed
-from tensorprog.theorem.views.formula import Formulas, Piece, slopes_shown, unmark
-from tensorprog.theorem.views.latex import LatexNotation
-from tensorprog.theorem.views.selection import select
-from tensorprog.theorem.views.text import TextNotation
+from tensorprog.views import closed
+from tensorprog.views.formula import Formulas, Piece, slopes_shown, unmark
+from tensorprog.views.latex import LatexNotation
+from tensorprog.views.selection import select
+from tensorprog.views.text import TextNotation
 
 
 def as_json(recursion: Recursion, get: str = "nngp") -> dict:

@@ -8,7 +8,7 @@ import sympy
 
 from tensorprog.index.affine import Affine
 from tensorprog.index.ranges import Range
-from tensorprog.theorem.recursion import Clause
+from tensorprog.recursion import Clause
 
 
 def sums_in_order(terms: Sequence[sympy.Expr]) -> list[sympy.Expr]:

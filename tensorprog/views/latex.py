@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 import sympy
 from sympy.printing.latex import LatexPrinter
 
+from tensorprog import recursion as ir
 from tensorprog.functions.registry import by_head
 from tensorprog.index.affine import Affine, Entry, Quotient, Remainder
 from tensorprog.index.bounds import Bound
 from tensorprog.index.ranges import Range
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Recursion, Table
-from tensorprog.theorem.views import closed
-from tensorprog.theorem.views.formula import (
+from tensorprog.recursion import Recursion, Table
+from tensorprog.views import closed
+from tensorprog.views.formula import (
     ATOM,
     PRODUCT,
     SUM,
@@ -27,9 +27,9 @@ from tensorprog.theorem.views.formula import (
     mark,
     unmark,
 )
-from tensorprog.theorem.views.names import GREEK
-from tensorprog.theorem.views.selection import Selection, select
-from tensorprog.theorem.views.statements import merge_zeros, sums_in_order
+from tensorprog.views.names import GREEK
+from tensorprog.views.selection import Selection, select
+from tensorprog.views.statements import merge_zeros, sums_in_order
 
 WIDTH = 57
 """Glyphs to a line: about the text width of an article at 11pt."""

@@ -7,9 +7,9 @@ from functools import cache
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.expectation import MeanPlan, Plan, plan_mean, plan_pair
 from tensorprog.functions.decimals import rounded
-from tensorprog.theorem import recursion as ir
 
 GENERAL = "Gaussian integral"
 """The rule whose formulas are long, where another knows a shorter one."""

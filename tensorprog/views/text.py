@@ -8,15 +8,15 @@ import sympy
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
+from tensorprog import recursion as ir
 from tensorprog.functions.registry import by_head
 from tensorprog.index.affine import Affine
 from tensorprog.index.ranges import Range
 from tensorprog.language.printer import print_statement
 from tensorprog.language.syntax import Definition, Input, Random, Width
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Recursion, Table
-from tensorprog.theorem.views import closed
-from tensorprog.theorem.views.formula import (
+from tensorprog.recursion import Recursion, Table
+from tensorprog.views import closed
+from tensorprog.views.formula import (
     ATOM,
     PRODUCT,
     SUM,
@@ -29,8 +29,8 @@ from tensorprog.theorem.views.formula import (
     mark,
     unmark,
 )
-from tensorprog.theorem.views.selection import Selection, select
-from tensorprog.theorem.views.statements import merge_zeros, sums_in_order
+from tensorprog.views.selection import Selection, select
+from tensorprog.views.statements import merge_zeros, sums_in_order
 
 WIDTH = 118
 MOST_ALIGNED = 30  # longer left sides do not push the equality signs to the right

@@ -14,12 +14,14 @@ from collections.abc import Iterator
 
 from tensorprog.functions import text
 from tensorprog.index.conditions import Condition
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import nodes as ir
+from tensorprog.recursion.tables import Axis, Recursion, Table
+from tensorprog.recursion.walking import parts
 
 _SUM, _PRODUCT, _ATOM = range(3)
 
 
-def print_recursion(recursion: ir.Recursion) -> str:
+def print_recursion(recursion: Recursion) -> str:
     """All tables, those first that others read, in a text that ends with a newline."""
     lines: list[str] = []
     for table in recursion.tables.values():
@@ -30,7 +32,7 @@ def print_recursion(recursion: ir.Recursion) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(table: ir.Table) -> Iterator[str]:
+def _table(table: Table) -> Iterator[str]:
     axes = ", ".join(_axis(a) for a in table.axes)
     yield f"{key_text(table.key)}{f' over {axes}' if axes else ''}"
     for c in table.clauses:
@@ -42,7 +44,7 @@ def _table(table: ir.Table) -> Iterator[str]:
         yield "    read off the data" if table.key.kind in (ir.DATA, ir.SCALAR) else "    0"
 
 
-def _axis(a: ir.Axis) -> str:
+def _axis(a: Axis) -> str:
     if a.left is None or a.right is None:
         return str(a.range)
     other = f", {a.range.name}' = {a.range.name}{a.offset:+d}" if a.offset else ""
@@ -107,7 +109,7 @@ def _node(node: ir.Node) -> tuple[int, str]:
             given = [_block("p", node.rows, node.p), f"eps = {_text(node.eps, _SUM)}"]
             return _ATOM, f"batchnorm([{node.at}]: {_slopes(node.phi)}; {', '.join(given)}; {_ranges(node.rows)})"
     # A node of a later version: its name and what it holds, rather than nothing.
-    inner = ", ".join(_text(p, _SUM) for p in ir.parts(node))
+    inner = ", ".join(_text(p, _SUM) for p in parts(node))
     return _ATOM, f"{type(node).__name__}({inner})"
 
 

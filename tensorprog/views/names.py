@@ -14,8 +14,8 @@ from tensorprog.language.parser import parse_text
 from tensorprog.language.printer import print_expression
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Scalar, Vector
+from tensorprog.recursion import Table
 from tensorprog.theorem.cases import Case, CaseReader, Pointwise, Reference
-from tensorprog.theorem.recursion import Table
 
 MOST_OPERATIONS = 8
 """Functions with more operations than that are shown under the name of their family."""

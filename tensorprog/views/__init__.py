@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from tensorprog.theorem.recursion import Recursion
-from tensorprog.theorem.views.as_json import as_json
-from tensorprog.theorem.views.equations import equations
-from tensorprog.theorem.views.latex import latex, latex_document
-from tensorprog.theorem.views.text import text
+from tensorprog.recursion import Recursion
+from tensorprog.views.as_json import as_json
+from tensorprog.views.equations import equations
+from tensorprog.views.latex import latex, latex_document
+from tensorprog.views.text import text
 
 __all__ = ["as_json", "equations", "latex", "latex_document", "render", "text"]
 

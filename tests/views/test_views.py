@@ -11,17 +11,17 @@ import pytest
 import sympy
 
 import tensorprog as tp
+from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError
 from tensorprog.program.build import build
+from tensorprog.recursion import print_recursion
 from tensorprog.resources import bundled_programs
-from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.derive import derive
-from tensorprog.theorem.print_recursion import print_recursion
 from tensorprog.theorem.tangent import tangents
-from tensorprog.theorem.views import as_json, equations, latex, latex_document, render, text
-from tensorprog.theorem.views.equations import BatchnormIntegral, GaussianExpectation, SampledExpectation, Slope
-from tensorprog.theorem.views.formula import broken, mark
-from tensorprog.theorem.views.latex import WIDTH, glyphs
+from tensorprog.views import as_json, equations, latex, latex_document, render, text
+from tensorprog.views.equations import BatchnormIntegral, GaussianExpectation, SampledExpectation, Slope
+from tensorprog.views.formula import broken, mark
+from tensorprog.views.latex import WIDTH, glyphs
 
 OWN = {
     "means": """

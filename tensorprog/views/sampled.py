@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.program.ir import Family, Function, Program
 from tensorprog.program.types import Data, Scalar, Vector
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Key, Node, Table
 from tensorprog.theorem.cases import (
     Case,
     CaseReader,
@@ -29,7 +30,6 @@ from tensorprog.theorem.cases import (
     VectorReduction,
 )
 from tensorprog.theorem.derivation import gaussian
-from tensorprog.theorem.recursion import Key, Node, Table
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from dataclasses import dataclass, fields, replace
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.scope import size_symbol
-from tensorprog.theorem import recursion as ir
-from tensorprog.theorem.recursion import Clause, Key, Node, Recursion, Table
-from tensorprog.theorem.tangent import Tangents, is_tangent, primal_key, program_of, tangent_key, tangents
-from tensorprog.theorem.views.names import Names, assigned
-from tensorprog.theorem.views.sampled import Simulation, simulation
+from tensorprog.recursion import Clause, Key, Node, Recursion, Table
+from tensorprog.theorem.tangent import Tangents, is_tangent, primal_key, tangent_key, tangents
+from tensorprog.views.names import Names, assigned
+from tensorprog.views.sampled import Simulation, simulation
 
 MOST_NODES = 4
 """A scalar of the compiler with at most so many nodes is put in where it is read."""
@@ -48,7 +48,7 @@ def select(recursion: Recursion, get: str = "nngp", everything: bool = False) ->
     """
     if get not in ("nngp", "ntk"):
         raise ValueError(f"get is 'nngp' or 'ntk', not {get!r}")
-    program = program_of(recursion)
+    program = recursion.program
     names = Names(program)
     made = tangents(recursion) if get == "ntk" else None
     tables = {**recursion.tables, **(made.tables if made else {})}

@@ -12,19 +12,19 @@ from dataclasses import replace
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine, Entry, Quotient, Remainder
 from tensorprog.index.bounds import Bound
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.types import Data, Scalar, Vector
-from tensorprog.theorem import recursion as ir
+from tensorprog.recursion import Clause, Node, Read, Recursion, Table
 from tensorprog.theorem.cases import Linear, Pointwise, Reference
-from tensorprog.theorem.recursion import Clause, Node, Read, Recursion, Table
 from tensorprog.theorem.tangent import is_tangent, primal_key, tangent_key
-from tensorprog.theorem.views import closed
-from tensorprog.theorem.views.names import families, index_pair
-from tensorprog.theorem.views.sampled import Definition, scalar_node, table_of
-from tensorprog.theorem.views.selection import Selection, primed, select, sided
+from tensorprog.views import closed
+from tensorprog.views.names import families, index_pair
+from tensorprog.views.sampled import Definition, scalar_node, table_of
+from tensorprog.views.selection import Selection, primed, select, sided
 
 PREFIXES = {
     ir.COVARIANCE: "Sigma",

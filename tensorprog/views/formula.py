@@ -11,21 +11,21 @@ from typing import Protocol
 
 import sympy
 
+from tensorprog import recursion as ir
 from tensorprog.functions import lookup
 from tensorprog.index.affine import Affine
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.program.types import Data, Scalar
+from tensorprog.recursion import Clause, Key, Node, Read, Table
 from tensorprog.theorem import joint_rules
-from tensorprog.theorem import recursion as ir
 from tensorprog.theorem.cases import Linear, Pointwise, Reference, VectorReduction
-from tensorprog.theorem.recursion import Clause, Key, Node, Read, Table
 from tensorprog.theorem.tangent import is_tangent, primal_key, tangent_key
-from tensorprog.theorem.views import closed
-from tensorprog.theorem.views.names import families, index_pair
-from tensorprog.theorem.views.sampled import Definition, own_index, scalar_node, size, table_of
-from tensorprog.theorem.views.selection import Selection
-from tensorprog.theorem.views.statements import sums_in_order
+from tensorprog.views import closed
+from tensorprog.views.names import families, index_pair
+from tensorprog.views.sampled import Definition, own_index, scalar_node, size, table_of
+from tensorprog.views.selection import Selection
+from tensorprog.views.statements import sums_in_order
 
 SUM, PRODUCT, ATOM = range(3)
 
