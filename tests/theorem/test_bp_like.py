@@ -9,7 +9,8 @@ from tensorprog.functions import lookup
 from tensorprog.language.printer import print_program
 from tensorprog.program.build import build
 from tensorprog.resources import bundled_programs
-from tensorprog.theorem.bp_like import EVEN, INDEPENDENT, NEITHER, ODD, ZERO, Parity, analyse, join, parity, times
+from tensorprog.theorem.bp_like import analyse
+from tensorprog.theorem.bp_like.parity import EVEN, INDEPENDENT, NEITHER, ODD, ZERO, Parity, join, parity, times
 
 
 def of(text, **settings):
