@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tensorprog.backend.module import Module, check_open, ntk_obstacle, parameter_lines
+from tensorprog.backend.code.printer import lines as printed
+from tensorprog.backend.module import Module, check_open, ntk_obstacle, parameter_statements
 from tensorprog.expectation.source import HEADER, runtime_source
 from tensorprog.naming import settled
 from tensorprog.program.ir import Program
@@ -25,7 +26,7 @@ def build_sampled_module(recursion: Recursion, header: str = "") -> Module:
     features = {f.name: f.type.size for f in program.inputs if isinstance(f.type, Data)}
     output = recursion.output.families[0] if recursion.output is not None else None
     lines = [f'"""{header.strip() or program.name}\n"""', "", HEADER.rstrip(), ""]
-    lines += parameter_lines(program)
+    lines += printed(parameter_statements(program))
     lines.append(f"TRAINED = {program.trained!r}")
     lines.append(f"INPUTS = {tuple(f.name for f in program.inputs)!r}")
     lines.append(f"FEATURES = {features!r}")

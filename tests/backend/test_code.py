@@ -148,7 +148,7 @@ def step(carry, t):
 
     if b:
         pass
-    return (a, 1)'''
+    return a, 1'''
     )
 
 

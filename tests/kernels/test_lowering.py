@@ -7,7 +7,9 @@ import pytest
 from jax import lax
 
 import tensorprog as tp
-from tensorprog.backend.labelled import Code, aligned, combined, pieced
+from tensorprog.backend.code.arrays import aligned, chosen, product_of, summed
+from tensorprog.backend.code.printer import expression
+from tensorprog.backend.code.tree import Array, Each, Literal, Name, call
 from tensorprog.backend.memory import Footprint, available_memory
 from tensorprog.backend.runtime.inner_products import FEW_FEATURES, inner_products
 from tensorprog.backend.runtime.windows import entrywise, merge_axes, placed, take, window_sums
@@ -361,17 +363,16 @@ def test_a_choice_known_in_python_is_subscripted_by_its_branches():
     """Where the branch that is taken is a plain 0, the whole has no axes to put new ones between."""
     order = ("a", "b", "c", "d")
     table = np.arange(6.0).reshape(2, 3)
-    choice = pieced([Code("table", ("a", "c")), Code("0")], ("(", " if known else ", ")"), order)
-    every = pieced([choice], ("sum((", ") for _ in range(times))"), order)
-    product = combined("*", [every, Code("other", ("a", "b", "c", "d"))], order)
+    nothing, known, times = Array(Literal(0)), Name("known"), Each("_", call("range", "times"))
+    choice = chosen(Array(Name("table"), ("a", "c")), known, nothing, order)
+    product = product_of([summed(choice, [times]), Array(Name("other"), order)], order)
     assert product.dims == order
     other = np.random.default_rng(0).normal(size=(2, 4, 3, 5))
-    for known, times in [(True, 1), (True, 2), (False, 1), (True, 0)]:
-        found = eval(product.text, {"table": table, "other": other, "known": known, "times": times})
-        expected = known * times * table[:, None, :, None] * other
+    for test, count in [(True, 1), (True, 2), (False, 1), (True, 0)]:
+        found = eval(expression(product), {"table": table, "other": other, "known": test, "times": count})
+        expected = test * count * table[:, None, :, None] * other
         np.testing.assert_allclose(np.broadcast_to(found, other.shape), expected)
-    turned = aligned(
-        pieced([Code("table.T", ("c", "a")), Code("0")], ("(", " if known else ", ")"), order), ("a", "b", "c"), order
-    )
-    np.testing.assert_array_equal(eval(turned.text, {"jnp": jnp, "table": table, "known": True}), table[:, None])
-    assert eval(turned.text, {"jnp": jnp, "table": table, "known": False}) == 0
+    choice = chosen(Array(Name("table.T"), ("c", "a")), known, nothing, order)
+    turned = expression(aligned(choice, ("a", "b", "c"), order))
+    np.testing.assert_array_equal(eval(turned, {"jnp": jnp, "table": table, "known": True}), table[:, None])
+    assert eval(turned, {"jnp": jnp, "table": table, "known": False}) == 0

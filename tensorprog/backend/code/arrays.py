@@ -27,6 +27,7 @@ from tensorprog.backend.code.tree import (
     added,
     call,
     index,
+    is_number,
     multiplied,
     total,
     tree,
@@ -62,8 +63,15 @@ def _in_pieces(array: Array, change: Callable[[Array], Array]) -> Expr | None:
 
 
 def _is_loose(e: Expr) -> bool:
-    """Whether an array may turn out as a plain 0, or what is made from it, entry by entry, as one with fewer axes."""
+    """Whether an array may turn out as a plain 0, or what is made from it, entry by entry, as one with fewer axes.
+
+    So is one times a number: new axes stand better behind the array itself.
+    """
     match e:
+        case Unary("-", Array()):
+            return True
+        case Binary("*", factor, Array()) if is_number(factor):
+            return True
         case Array(value) | Unary(_, value):
             return _is_loose(value)
         case Conditional() | Call(Name("sum"), (Comprehension(),)):

@@ -132,11 +132,11 @@ def _lines(statements: Iterable[t.Statement], depth: int) -> Iterator[tuple[int,
     for s in statements:
         match s:
             case t.Let(target, value):
-                yield depth, f"{_target(target)} = {_item(value)}"
+                yield depth, f"{_target(target)} = {_bare(value) if isinstance(target, t.TupleOf) else _item(value)}"
             case t.Do(value):
                 yield depth, _item(value)
             case t.Return(value):
-                yield depth, f"return {_item(value)}"
+                yield depth, f"return {_bare(value)}"
             case t.Raise(error):
                 yield depth, f"raise {_item(error)}"
             case t.Pass():
@@ -173,6 +173,11 @@ def _body(body: Sequence[t.Statement], depth: int) -> Iterator[tuple[int, str]]:
     if all(isinstance(s, t.Comment | t.Blank) for s in body):
         body = (*body, t.Pass())
     yield from _lines(body, depth + 1)
+
+
+def _bare(e: t.Expr) -> str:
+    """A tuple without its parentheses, where it is not so short that these are missed."""
+    return _items(e.items) if isinstance(e, t.TupleOf) and len(e.items) > 1 else _item(e)
 
 
 def _target(e: t.Expr) -> str:

@@ -330,6 +330,8 @@ def without_minus(e: Expr) -> Expr | None:
             return None if positive is None else Array(positive, dims)
         case Unary("-", operand):
             return operand
+        case Binary("*", Unary("-", Literal(1)), right):
+            return right
         case Binary("*" | "/" as op, left, right):
             positive = without_minus(left)
             return None if positive is None else Binary(op, positive, right)

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from tensorprog.backend.fused.launch import Blocks, gram, launch, side_rows
-from tensorprog.backend.fused.writer import FusedModule, build_fused
+from tensorprog.backend.fused.tables import FusedModule
+from tensorprog.backend.fused.writer import build_fused
 from tensorprog.backend.kernel import Kernel, Trained, _itemsize, _samples
 from tensorprog.backend.memory import Footprint, device_memory
 from tensorprog.backend.tiles import Tiling

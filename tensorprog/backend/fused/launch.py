@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tensorprog.backend.fused.writer import FusedModule, GramTable, SideTable
+from tensorprog.backend.fused.tables import FusedModule, GramTable, SideTable
 from tensorprog.backend.kernel import Trained
 
 

@@ -1,0 +1,1 @@
+"""Recursion → trees of code: tables in the order of their loops, their entries node by node."""

@@ -1,0 +1,1 @@
+"""The lowerings: a file to a kind of node, each of which registers itself with `lowering`."""
