@@ -9,7 +9,6 @@ from typing import Any
 from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.functions import text
 from tensorprog.language import syntax
-from tensorprog.language.parser import parse_text
 from tensorprog.program.ir import Family, Parameter, Program
 from tensorprog.program.nonlinearities import Nonlinearity, nonlinearities
 from tensorprog.program.substitution import free_names, subexpressions
@@ -106,7 +105,7 @@ def check(program: Program) -> Report:
 def _uses_moments(program: Program) -> bool:
     """Whether the body takes a Moment of vectors, one that is not made for an output alone."""
     families = program.families
-    written = {s.name for s in _assignments(parse_text(program.source, program.filename).statements) if not s.output}
+    written = {s.name for s in _assignments(program.written.statements) if not s.output}
     body = [f for f in families.values() if f.role == "assigned" and (f.name in written or isinstance(f.type, Vector))]
     seen: set[str] = set()
     while body:

@@ -9,7 +9,7 @@ from lark import Lark, Token, UnexpectedCharacters, UnexpectedToken
 from tensorprog.errors import ProgramError, Span
 from tensorprog.language.builder import Builder
 from tensorprog.language.layout import Layout
-from tensorprog.language.syntax import ProgramText
+from tensorprog.language.syntax import Expr, ProgramText
 from tensorprog.language.syntax_errors import unexpected_character, unexpected_token
 from tensorprog.resources import grammar_text
 
@@ -27,6 +27,12 @@ def parse_text(text: str, filename: str = "<program>") -> ProgramText:
     except ProgramError as error:
         raise error.located(source, filename) from None
     return ProgramText(program.name, program.parameters, program.statements, _comment_above(source), program.span)
+
+
+def parse_expression(text: str) -> Expr | None:
+    """The syntax of an expression, `1/3` or `sqrt(n)`; None where the text is none. Raises ProgramError likewise."""
+    parameters = parse_text(f"program p(a = {text.strip()})\n").parameters
+    return parameters[0].default if len(parameters) == 1 else None
 
 
 @cache

@@ -26,6 +26,7 @@ from tensorprog.program.desugar import Desugarer
 from tensorprog.program.ir import Clause, Family, Function, Law, Program
 from tensorprog.program.laws import WIDTH, read_law
 from tensorprog.program.macros import expand_macros
+from tensorprog.program.numerals import setting_numeral
 from tensorprog.program.order import check_order
 from tensorprog.program.parameters import Setting, bind_parameters
 from tensorprog.program.scope import (
@@ -61,8 +62,19 @@ def build(text: str, settings: Mapping[str, Setting] | None = None, filename: st
 
 def build_tree(tree: syntax.ProgramText, settings: Mapping[str, Setting], text: str, filename: str) -> Program:
     """`build` from the syntax tree on; `text` is what errors show."""
+    return _build(tree, dict(settings), text, filename, tree)
+
+
+def rebuilt(program: Program, tree: syntax.ProgramText) -> Program:
+    """The program with another tree, which a pass made of its own; errors still point at what was written."""
+    return _build(tree, {}, program.source, program.filename, program.written)
+
+
+def _build(
+    tree: syntax.ProgramText, settings: dict[str, Setting], text: str, filename: str, written: syntax.ProgramText
+) -> Program:
     try:
-        return _build(tree, dict(settings), text, filename)
+        return _typed(tree, settings, text, filename, written)
     except ProgramError as error:
         raise error.located(text, filename) from None
     except RecursionError:
@@ -79,7 +91,9 @@ class _Declared:
     outputs: set[str]
 
 
-def _build(tree: syntax.ProgramText, settings: dict[str, Setting], source: str, filename: str) -> Program:
+def _typed(
+    tree: syntax.ProgramText, settings: dict[str, Setting], source: str, filename: str, written: syntax.ProgramText
+) -> Program:
     scope = Scope(widths={"n": sympy.Integer(1)})
     bind_parameters(tree, settings, scope)
     _features(tree, scope)
@@ -104,6 +118,7 @@ def _build(tree: syntax.ProgramText, settings: dict[str, Setting], source: str, 
         text=text,
         source=source,
         filename=filename,
+        written=written,
     )
 
 
@@ -572,22 +587,11 @@ def _set_defaults(parameters, scope: Scope, settings: Mapping[str, Setting]):
     for p in parameters:
         value = scope.parameters[p.name].value
         if p.name in settings and value is not None:
-            p = replace(p, default=syntax.Name(value) if isinstance(value, str) else _written(value))
+            p = replace(p, default=syntax.Name(value) if isinstance(value, str) else setting_numeral(value))
         if isinstance(value, str) and scope.function_name(p.name) in scope.macros:
             continue  # written out wherever it was called
         result.append(p)
     return tuple(result)
-
-
-def _written(value: int | sympy.Expr) -> syntax.Expr:
-    """A number as a program writes it; where that is too long, its nearest floating-point number."""
-    try:
-        tree = parse_text(f"program p(a = {value})\n")
-    except ProgramError:
-        tree = parse_text(f"program p(a = {float(value)!r})\n")
-    default = tree.parameters[0].default
-    assert default is not None
-    return default
 
 
 # ---------------------------------------------------------------- numbers and conditions

@@ -174,7 +174,7 @@ class Desugarer:
         match e:
             case syntax.Name() | syntax.Index():
                 return e
-            case syntax.Transpose(operand) | syntax.Call("Trsp", (operand,)):
+            case syntax.Transpose(operand) | syntax.Call("Trsp", (syntax.Name() | syntax.Index() as operand,)):
                 indices = operand.indices if isinstance(operand, syntax.Index) else ()
                 template = syntax.Call("Trsp", (_placeholder(operand),))
                 name = self._companion(operand.name, f"{operand.name}_T", template, infer(e, self.scope))
@@ -280,8 +280,8 @@ class Desugarer:
         inner = e.arguments[0] if isinstance(e, syntax.Call) and e.function == "Nonlin" else e
         indices = vector.indices if isinstance(vector, syntax.Index) else ()
         template = syntax.Call("Nonlin", (_mark(inner, vector),))
-        simple = isinstance(inner, syntax.Call) and len(inner.arguments) == 1
-        stem = f"{inner.function}_{vector.name}" if simple else f"f_{vector.name}"
+        function = inner.function if isinstance(inner, syntax.Call) and len(inner.arguments) == 1 else "f"
+        stem = f"{function}_{vector.name}"
         return _reference(self._companion(vector.name, stem, template, t), indices, e.span)
 
     def _companion(self, vector: str, stem: str, template: syntax.Expr, t: Type | None) -> str:
@@ -488,8 +488,9 @@ class Desugarer:
     def _moment(self, e: syntax.Expr, place: _Place) -> syntax.Expr:
         match e:
             case syntax.Bracket(operands):
-                factors = [self._nonlinear(o, place) for o in operands]
-                inner = factors[0] if len(factors) == 1 else syntax.Binary("*", *factors, span=e.span)
+                inner, *rest = (self._nonlinear(o, place) for o in operands)
+                for factor in rest:
+                    inner = syntax.Binary("*", inner, factor, span=e.span)
                 return syntax.Call("Moment", (inner,), span=e.span)
             case syntax.Call("Moment", (inner,)):
                 return replace(e, arguments=(self._nonlinear(inner, place),))
@@ -503,14 +504,14 @@ class Desugarer:
         t = infer(x, self.scope)
         assert isinstance(t, Vector)
         eps = e.arguments[1] if len(e.arguments) == 2 else dict(e.keywords).get("eps", ZERO)
-        at = {"span": e.span}
-        mean = self._temporary(syntax.Call("Moment", (x,), **at), Scalar(), place, e)
-        centred = syntax.Binary("-", x, mean, **at)
-        square = syntax.Call("Moment", (syntax.Binary("*", centred, centred, **at),), **at)
+        at = e.span
+        mean = self._temporary(syntax.Call("Moment", (x,), span=at), Scalar(), place, e)
+        centred = syntax.Binary("-", x, mean, at)
+        square = syntax.Call("Moment", (syntax.Binary("*", centred, centred, at),), span=at)
         variance = self._temporary(square, Scalar(), place, e)
-        shifted = variance if is_zero(eps) else syntax.Binary("+", variance, self._coefficient(eps, place), **at)
-        root = syntax.Call("Moment", (syntax.Call("sqrt", (shifted,), **at),), **at)
-        return syntax.Binary("/", centred, self._temporary(root, Scalar(), place, e), **at)
+        shifted = variance if is_zero(eps) else syntax.Binary("+", variance, self._coefficient(eps, place), at)
+        root = syntax.Call("Moment", (syntax.Call("sqrt", (shifted,), span=at),), span=at)
+        return syntax.Binary("/", centred, self._temporary(root, Scalar(), place, e), at)
 
     # ------------------------------------------------------------ outputs and guards
 
@@ -745,9 +746,9 @@ def _stem(value: syntax.Expr) -> str:
     assert isinstance(value, syntax.Call)
     names = [s.name for s in subexpressions(value) if isinstance(s, syntax.Name | syntax.Index)]
     if value.function == "MatMul":
-        operand = value.arguments[1]
+        matrix, operand = value.arguments
         while isinstance(operand, syntax.Guard):
             operand = operand.value
-        return f"{value.arguments[0].name}_{getattr(operand, 'name', '0')}"
+        return f"{getattr(matrix, 'name', '0')}_{getattr(operand, 'name', '0')}"
     stem = {"LinComb": "sum", "Nonlin": "f", "Moment": "m"}[value.function]
     return f"{stem}_{names[0]}" if names else stem

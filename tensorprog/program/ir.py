@@ -98,6 +98,7 @@ class Program:
     widths: name → ratio to n, a positive sympy number, `n` itself 1.
     features: sizes d that data give.
     text: the core form as syntax, which `str()` prints.
+    source, written: what the program was made of, as text and as syntax; spans are places in it.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Program:
     text: syntax.ProgramText
     source: str = field(compare=False, repr=False)
     filename: str = field(compare=False, repr=False)
+    written: syntax.ProgramText = field(compare=False, repr=False)
 
     @property
     def integers(self) -> dict[str, int]:

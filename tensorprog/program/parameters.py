@@ -11,7 +11,7 @@ import sympy
 from tensorprog import functions
 from tensorprog.errors import ProgramError, did_you_mean
 from tensorprog.language import syntax
-from tensorprog.language.parser import parse_text
+from tensorprog.language.parser import parse_expression
 from tensorprog.program.ir import Parameter
 from tensorprog.program.scope import CORE, Scope, finite, substituted
 from tensorprog.program.substitution import children
@@ -200,9 +200,9 @@ def _evaluate(p: syntax.Parameter, setting: object) -> sympy.Expr:
         return sympy.Rational(repr(value))
     if isinstance(setting, str):
         try:
-            parsed = parse_text(f"program p(a = {setting.strip()})\n").parameters
-            if len(parsed) == 1 and parsed[0].default is not None:
-                return _finite(p, Scope().number(parsed[0].default), setting)
+            parsed = parse_expression(setting)
+            if parsed is not None:
+                return _finite(p, Scope().number(parsed), setting)
         except ProgramError as error:
             if "beyond" in error.message or (setting.strip().isdigit() and len(setting) > 300):
                 raise _too_large(p) from None

@@ -67,7 +67,7 @@ def free_names(node) -> set[str]:
         case syntax.Name(name):
             return {name}
         case syntax.Reduction(_, binders, body, keywords):
-            names, hidden = set(), set()
+            names, hidden = set[str](), set[str]()
             for b in binders:
                 names |= (free_names(b) if b.low is not None else {b.name}) - hidden
                 if b.low is not None:

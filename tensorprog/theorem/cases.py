@@ -441,7 +441,7 @@ class CaseReader:
         )
 
     def _put_scalar(self, s: ScalarForm, mapping) -> ScalarForm:
-        arguments = []
+        arguments: list[tuple[sympy.Symbol, ScalarLeaf]] = []
         for symbol, a in s.arguments:
             if isinstance(a, Reference):
                 arguments.append((symbol, self._put(a, mapping)))
@@ -523,6 +523,7 @@ class CaseReader:
             case syntax.Guard(value, _):
                 if isinstance(value, syntax.Binary):  # a guarded readout
                     (term,) = self._terms(value, taken)
+                    assert term.vector is not None and term.readout is not None
                     conditions = term.conditions + self.in_range(term.vector) + self.in_range(term.readout)
                     return [replace(term, conditions=conditions)]
                 vector, conditions = self._operand(e)
@@ -612,9 +613,9 @@ class CaseReader:
                 if first:
                     body = replace(e, binders=(last,))
                     e = replace(e, binders=tuple(first), body=body)
-                    (last,) = e.binders if len(e.binders) == 1 else (None,)
-                    if last is None:
+                    if len(e.binders) > 1:
                         raise ProgramError(f"write nested {kind}[…] with one index each", e.span)
+                    (last,) = e.binders
                 binding = self._scope.range_of(last)
                 with self._scope.bound([binding]):
                     inner = self.scalar(body)

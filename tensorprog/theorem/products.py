@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from tensorprog.index.fresh import numbered
 from tensorprog.language import syntax
-from tensorprog.program.build import build_tree
+from tensorprog.program.build import rebuilt
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.passes.arithmetic import ZERO
 from tensorprog.program.substitution import binders, free_names, subexpressions
@@ -41,7 +41,7 @@ def with_products_apart(program: Program) -> Program:
     if not wanted:
         return program
     tree = replace(program.text, statements=tuple(_Apart(program, wanted).block(program.text.statements, {})))
-    return build_tree(tree, {}, program.source, program.filename)
+    return rebuilt(program, tree)
 
 
 def _by_several(uses: list[Use], both: set[str]) -> set[str]:

@@ -32,11 +32,11 @@ from tensorprog.index.fresh import numbered, underscored
 from tensorprog.index.ranges import Range
 from tensorprog.index.solving import with_value
 from tensorprog.language import syntax
-from tensorprog.language.parser import parse_text
-from tensorprog.program.build import build_tree, coordinatewise
+from tensorprog.program.build import coordinatewise, rebuilt
 from tensorprog.program.desugar import bound_expression, type_name
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import nngp_scale
+from tensorprog.program.numerals import numeral
 from tensorprog.program.passes.arithmetic import ONE, ZERO, add, divide, multiply
 from tensorprog.program.passes.directional import directional
 from tensorprog.program.scope import Binding, Scope
@@ -195,7 +195,7 @@ class _Pass:
             statements += self._declaration(s)
         body = self._block(text.statements, ())
         tree = replace(text, statements=(*statements, *body))
-        result = build_tree(tree, {}, self.program.source, self.program.filename)
+        result = rebuilt(self.program, tree)
         families = dict(result.families)
         for weight, fresh in self.fresh.items():
             families[fresh] = replace(families[fresh], stands_for=weight)
@@ -260,6 +260,7 @@ class _Pass:
         def change(x):
             if isinstance(x, syntax.Call) and x.function == "MatMul":
                 matrix, operand = x.arguments
+                assert isinstance(matrix, syntax.Name | syntax.Index)
                 weight, transposed = declared_weight(self.program, matrix.name)
                 if self.program.families[matrix.name].transpose_of is None:
                     return None
@@ -272,7 +273,7 @@ class _Pass:
 
         return rename(e, change)
 
-    def _as_reference(self, e: syntax.Expr):
+    def _as_reference(self, e: syntax.Name | syntax.Index) -> Reference:
         indices = e.indices if isinstance(e, syntax.Index) else ()
         return Reference(e.name, tuple(self.scope.affine(i) for i in indices), e.span)
 
@@ -355,6 +356,7 @@ class _Pass:
                 for e in subexpressions(u.clause.value)
                 if isinstance(e, syntax.Call) and e.function == "MatMul" and e.arguments[1] == u.operand
             )
+            assert isinstance(matrix, syntax.Name | syntax.Index)
             declared, _ = self.reader.matrix(self._as_reference(matrix))
         theirs = [i.substitute(mapping) for i in declared.indices]
         solved: dict[str, Affine] = {}
@@ -432,9 +434,7 @@ class _Pass:
                 f"the law of '{weight}' depends on its index; corrections for its transpose are not derived",
                 family.span,
             )
-        default = parse_text(f"program p(a = {functions.text(sympy.sympify(scale))})\n").parameters[0].default
-        assert default is not None
-        return default
+        return numeral(scale)
 
     def _fresh_binders(self, family: Family, taken: set[str]) -> tuple[syntax.Binder, ...]:
         binders = []
@@ -484,7 +484,9 @@ class _Pass:
             for e in subexpressions(inner)
             if isinstance(e, syntax.Name | syntax.Index) and _is_vector(self.program, e.name)
         }
-        symbols = {v: sympy.Symbol(f"x{k}", real=True) for k, v in enumerate(sorted(vectors, key=str))}
+        symbols: dict[syntax.Expr, sympy.Symbol] = {
+            v: sympy.Symbol(f"x{k}", real=True) for k, v in enumerate(sorted(vectors, key=str))
+        }
         try:
             f = coordinatewise(inner, self.scope, symbols)
         except ProgramError:
@@ -578,7 +580,7 @@ def _written(alternatives: Alternatives, at: syntax.Expr) -> syntax.Condition | 
 
 def _delta(indices, at) -> syntax.Expr:
     """1 where the indices agree, else 0."""
-    condition = None
+    condition: syntax.Condition | None = None
     for i, j in zip(indices, at, strict=True):
         c = syntax.Comparison("==", i, j)
         condition = c if condition is None else syntax.And(condition, c)
@@ -596,7 +598,10 @@ def _put_in(c: Condition, values: dict[str, Affine]) -> Condition:
 def _reference(e: syntax.Expr) -> syntax.Name | syntax.Index | None:
     while isinstance(e, syntax.Guard):
         e = e.value
-    return None if is_zero(e) else e
+    if is_zero(e):
+        return None
+    assert isinstance(e, syntax.Name | syntax.Index)
+    return e
 
 
 def _here(indices) -> tuple[syntax.Expr, ...]:

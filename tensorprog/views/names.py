@@ -10,7 +10,6 @@ import sympy
 
 from tensorprog.index.affine import Affine
 from tensorprog.language import syntax
-from tensorprog.language.parser import parse_text
 from tensorprog.language.printer import print_expression
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Scalar, Vector
@@ -30,7 +29,7 @@ GREEK = frozenset(
 def written_names(program: Program) -> frozenset[str]:
     """The names that the program's text declares or assigns; families under other names are the compiler's."""
     names: set[str] = set()
-    for node in _nodes(parse_text(program.source, program.filename)):
+    for node in _nodes(program.written):
         match node:
             case syntax.Assignment(name):
                 names.add(name)

@@ -32,9 +32,9 @@ from tensorprog.index.conditions import Certain, Condition, complementary, judgi
 from tensorprog.index.fresh import numbered
 from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
-from tensorprog.language.printer import print_program
+from tensorprog.language.placed import placed
 from tensorprog.program import ir
-from tensorprog.program.build import build, build_tree
+from tensorprog.program.build import build_tree, rebuilt
 from tensorprog.program.desugar import bound_expression, type_name
 from tensorprog.program.laws import growth
 from tensorprog.program.passes.arithmetic import ZERO, add, divide, multiply
@@ -56,10 +56,10 @@ def backward(program: ir.Program) -> ir.Program:
     Raises ProgramError where no output is a readout, and for what has no derivative as a program.
     """
     try:
-        text = print_program(_Backward(_with_plain_readouts(program)).run())
+        text, tree = placed(_Backward(_with_plain_readouts(program)).run())
     except ProgramError as error:
         raise error.located(program.source, program.filename) from None
-    return build(text, filename=f"backward pass of {program.filename}")
+    return build_tree(tree, {}, text, f"backward pass of {program.filename}")
 
 
 def _with_plain_readouts(program: ir.Program) -> ir.Program:
@@ -101,7 +101,7 @@ def _with_plain_readouts(program: ir.Program) -> ir.Program:
                 statements.append(replace(s, variables=(x,), law=law))
         else:
             statements.append(_in_outputs(s, outputs, readout))
-    return build_tree(replace(tree, statements=tuple(statements)), {}, program.source, program.filename)
+    return rebuilt(program, replace(tree, statements=tuple(statements)))
 
 
 def _in_outputs(s: syntax.Statement, outputs: set[str], change) -> syntax.Statement:

@@ -20,9 +20,9 @@ from tensorprog.index.affine import Affine
 from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
-from tensorprog.language.parser import parse_text
 from tensorprog.program.desugar import bound_expression
 from tensorprog.program.ir import Program
+from tensorprog.program.numerals import numeral
 from tensorprog.program.passes.arithmetic import (
     ONE,
     ZERO,
@@ -493,6 +493,4 @@ def _parsed(number: sympy.Expr) -> syntax.Expr:
     square = sympy.expand(number**2)
     if any(e.is_Rational and not e.is_Integer for e in number.as_powers_dict().values()) and square.is_polynomial():
         return syntax.Call("sqrt", (_parsed(square),))
-    default = parse_text(f"program p(a = {text(number)})\n").parameters[0].default
-    assert default is not None
-    return default
+    return numeral(number)
