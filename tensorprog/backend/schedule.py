@@ -59,7 +59,7 @@ class Loop:
     axes: Mapping[Key, int]
     step: int
     lags: Mapping[Key, int | None]
-    body: tuple[Whole | Loop, ...]
+    body: Schedule
 
     @property
     def keys(self) -> tuple[Key, ...]:

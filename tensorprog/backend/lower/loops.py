@@ -134,7 +134,7 @@ class _Planner:
             return Zeros(loop, tables)
         found = _equal_steps(loop, tables, scope)
         if found is None:
-            if around or any(isinstance(item, Loop) for item in loop.body):
+            if around or not all(isinstance(item, Whole) for item in loop.body):
                 raise _Uneven
             return _unrolled(loop, tables, scope)
         points, first, last = found
@@ -153,8 +153,10 @@ class _Planner:
             if isinstance(item, Whole):
                 table = narrowed(self.all_tables[item.key], around, scope)
                 items.append(WholeTable(table, certain and all(ir.is_zero(c.value) for c in table.clauses)))
-            else:
+            elif isinstance(item, Loop):
                 items.append(self.loop(item, around, scope))
+            else:
+                raise _Uneven  # what no loop can follow within this one is asked for entry by entry with the rest
         return Step(index, tuple(items))
 
 
