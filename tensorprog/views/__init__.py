@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tensorprog.recursion import Recursion
+from tensorprog.views import batches, duals, simulated  # noqa: F401  they register what they show
 from tensorprog.views.as_json import as_json
 from tensorprog.views.equations import equations
 from tensorprog.views.latex import latex, latex_document

@@ -9,9 +9,12 @@ from tensorprog.recursion import Key, Recursion, Table
 from tensorprog.theorem.joint_rules import joint_plan
 from tensorprog.theorem.tangent import tangent_key
 from tensorprog.views import closed
-from tensorprog.views.formula import Formulas, Piece, slopes_shown, unmark
+from tensorprog.views.formula import Formulas
 from tensorprog.views.latex import LatexNotation
+from tensorprog.views.layout import unmark
+from tensorprog.views.notation import Piece, slopes_shown
 from tensorprog.views.selection import select
+from tensorprog.views.simulated import functions, random_variables
 from tensorprog.views.text import TextNotation
 
 
@@ -40,7 +43,7 @@ def as_json(recursion: Recursion, get: str = "nngp") -> dict:
 
 def _random_variables(words: Formulas, tex: Formulas) -> list[dict]:
     found = []
-    for shown, set_ in zip(words.random_variables(), tex.random_variables(), strict=True):
+    for shown, set_ in zip(random_variables(words), random_variables(tex), strict=True):
         definition = shown[2]
         found.append(
             {
@@ -48,9 +51,9 @@ def _random_variables(words: Formulas, tex: Formulas) -> list[dict]:
                 "ranges": [_range(r) for r in definition.case.binders],
                 "conditions": words.conditions(definition.case.conditions),
                 "text": f"{shown[0]} = {unmark(shown[1])}",
-                "where": words.functions(),
+                "where": functions(words),
                 "latex": f"{set_[0]} = {unmark(set_[1])}",
-                "latex_where": tex.functions(),
+                "latex_where": functions(tex),
             }
         )
     return found

@@ -15,20 +15,12 @@ from tensorprog.index.bounds import Bound
 from tensorprog.index.ranges import Range
 from tensorprog.recursion import Recursion, Table
 from tensorprog.views import closed
-from tensorprog.views.formula import (
-    ATOM,
-    PRODUCT,
-    SUM,
-    BatchLetters,
-    Formulas,
-    Piece,
-    broken,
-    decays,
-    mark,
-    unmark,
-)
+from tensorprog.views.formula import Formulas
+from tensorprog.views.layout import broken, mark, unmark
 from tensorprog.views.names import GREEK
+from tensorprog.views.notation import ATOM, PRODUCT, SUM, BatchLetters, Piece, decays
 from tensorprog.views.selection import Selection, select
+from tensorprog.views.simulated import functions, random_variables
 from tensorprog.views.statements import merge_zeros, sums_in_order
 
 WIDTH = 57
@@ -120,9 +112,9 @@ def _blocks(formulas: Formulas) -> list[str]:
 def _random_block(formulas: Formulas) -> str:
     rows = [
         _statement(left, right, _scope(d.case.binders, formulas.conditions(d.case.conditions)), where)
-        for left, right, d, where in formulas.random_variables()
+        for left, right, d, where in random_variables(formulas)
     ]
-    return _aligned(rows + [[f"& {line}"] for line in formulas.functions()])
+    return _aligned(rows + [[f"& {line}"] for line in functions(formulas)])
 
 
 def _block(formulas: Formulas, tables: Sequence[Table]) -> str:

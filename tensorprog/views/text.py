@@ -16,20 +16,11 @@ from tensorprog.language.printer import print_statement
 from tensorprog.language.syntax import Definition, Input, Random, Width
 from tensorprog.recursion import Recursion, Table
 from tensorprog.views import closed
-from tensorprog.views.formula import (
-    ATOM,
-    PRODUCT,
-    SUM,
-    BatchLetters,
-    Formulas,
-    Piece,
-    broken,
-    decays,
-    deepen,
-    mark,
-    unmark,
-)
+from tensorprog.views.formula import Formulas
+from tensorprog.views.layout import broken, deepen, mark, unmark
+from tensorprog.views.notation import ATOM, PRODUCT, SUM, BatchLetters, Piece, decays
 from tensorprog.views.selection import Selection, select
+from tensorprog.views.simulated import random_variables
 from tensorprog.views.statements import merge_zeros, sums_in_order
 
 WIDTH = 118
@@ -185,7 +176,7 @@ def _block(formulas: Formulas, tables: Sequence[Table]) -> str:
 def _random_block(formulas: Formulas) -> str:
     """The equations of the random variables that are sampled."""
     rows = []
-    for left, right, d, where in formulas.random_variables():
+    for left, right, d, where in random_variables(formulas):
         rows.append((left, right, _scope(d.case.binders, formulas.conditions(d.case.conditions)), where))
     return _laid(rows)
 

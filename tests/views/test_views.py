@@ -20,8 +20,8 @@ from tensorprog.theorem.derive import derive
 from tensorprog.theorem.tangent import tangents
 from tensorprog.views import as_json, equations, latex, latex_document, render, text
 from tensorprog.views.equations import BatchnormIntegral, GaussianExpectation, SampledExpectation, Slope
-from tensorprog.views.formula import broken, mark
 from tensorprog.views.latex import WIDTH, glyphs
+from tensorprog.views.layout import broken, mark
 
 OWN = {
     "means": """
