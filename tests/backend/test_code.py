@@ -129,6 +129,8 @@ def test_statements():
         t.For("i", t.counting(t.Literal(0), t.Name("n")), (t.Do(t.call("pieces.append", "i")),)),
         t.Blank(),
         t.If(t.Name("b"), ()),
+        t.let("table", t.TupleOf((t.Name("a"), t.Name("b")), tall=True)),
+        t.let("empty", t.DictOf(((t.text("a"), t.Name("b")),), tall=True)),
         t.Return(t.tree(("a", 1))),
     )
     step = t.Def("step", ("carry", "t"), body, ("What one step does,", "in two lines."), (t.Name("cache"),))
@@ -148,6 +150,13 @@ def step(carry, t):
 
     if b:
         pass
+    table = (
+        a,
+        b,
+    )
+    empty = {
+        'a': b,
+    }
     return a, 1'''
     )
 

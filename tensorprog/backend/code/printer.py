@@ -34,7 +34,7 @@ def _text(e: t.Expr) -> tuple[str, int]:
         case t.Name(name):
             return name, ATOM
         case t.Literal(value):
-            return repr(value), ATOM
+            return "..." if value is ... else repr(value), ATOM
         case t.Attribute(of, name):
             return f"{_operand(of)}.{name}", ATOM
         case t.Call(function, arguments, keywords):
@@ -132,11 +132,12 @@ def _lines(statements: Iterable[t.Statement], depth: int) -> Iterator[tuple[int,
     for s in statements:
         match s:
             case t.Let(target, value):
-                yield depth, f"{_target(target)} = {_bare(value) if isinstance(target, t.TupleOf) else _item(value)}"
+                value_text = _bare if isinstance(target, t.TupleOf) else _item
+                yield from _value(f"{_target(target)} =", value, value_text(value), depth)
             case t.Do(value):
                 yield depth, _item(value)
             case t.Return(value):
-                yield depth, f"return {_bare(value)}"
+                yield from _value("return", value, _bare(value), depth)
             case t.Raise(error):
                 yield depth, f"raise {_item(error)}"
             case t.Pass():
@@ -173,6 +174,18 @@ def _body(body: Sequence[t.Statement], depth: int) -> Iterator[tuple[int, str]]:
     if all(isinstance(s, t.Comment | t.Blank) for s in body):
         body = (*body, t.Pass())
     yield from _lines(body, depth + 1)
+
+
+def _value(before: str, value: t.Expr, text: str, depth: int) -> Iterator[tuple[int, str]]:
+    """A value behind what names or returns it."""
+    if not isinstance(value, t.TupleOf | t.DictOf) or not value.tall:
+        yield depth, f"{before} {text}"
+        return
+    brackets = "{}" if isinstance(value, t.DictOf) else "()"
+    yield depth, f"{before} {brackets[0]}"
+    for item in value.items:
+        yield depth + 1, f"{_item(item)}," if isinstance(item, t.Expr) else f"{_item(item[0])}: {_item(item[1])},"
+    yield depth, brackets[1]
 
 
 def _bare(e: t.Expr) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from types import EllipsisType
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class Name(Expr):
 
 @dataclass(frozen=True)
 class Literal(Expr):
-    value: int | float | bool | str | None
+    """A number that is not negative, a string, None, or an ellipsis."""
+
+    value: int | float | bool | str | EllipsisType | None
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,10 @@ class Comprehension(Expr):
 
 @dataclass(frozen=True)
 class TupleOf(Expr):
+    """tall: an item a line, where a statement gives it a name or returns it."""
+
     items: tuple[Expr, ...]
+    tall: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,10 @@ class ListOf(Expr):
 
 @dataclass(frozen=True)
 class DictOf(Expr):
+    """tall: an item a line, where a statement gives it a name or returns it."""
+
     items: tuple[tuple[Expr, Expr], ...]
+    tall: bool = False
 
 
 @dataclass(frozen=True)
