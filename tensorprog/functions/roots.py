@@ -112,11 +112,10 @@ def _on_grid(function, slope, grid) -> list[float]:
         found = [grid[i] for i in zeros]
     for i in np.flatnonzero(np.sign(values[:-1]) * np.sign(values[1:]) < 0):
         found.append(_bisect(function, grid[i], grid[i + 1]))
-    size = np.abs(values)
+    size, sign = np.abs(values), np.sign(values)
     inner = size[1:-1]
-    lowest = (
-        np.flatnonzero((inner < size[:-2]) & (inner <= size[2:]) & (values[:-2] * values[2:] > 0) & (inner > 0)) + 1
-    )
+    one_sided = (sign[:-2] * sign[2:] > 0) & (inner > 0)
+    lowest = np.flatnonzero((inner < size[:-2]) & (inner <= size[2:]) & one_sided) + 1
     for i in lowest:  # it may touch zero there without a change of sign
         a, b = grid[i - 1], grid[i + 1]
         if slope(np.float64(a)) * slope(np.float64(b)) < 0:

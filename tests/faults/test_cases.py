@@ -102,6 +102,16 @@ b := erf(W @ z[2] + V @ z[3])
 output y := v.T @ erf(W @ a + V @ b) / sqrt(n)
 """,
     ),
+    "a parse triangle by sums, of one token": (
+        1,
+        """for i = 1..P:
+    c[i, i] := z[i]
+for s = 1..P-1, i = 1..P-s:
+    c[i, i+s] := erf(W @ sum[k = i..i+s-1](c[i, k]) + V @ sum[k = i..i+s-1](c[k+1, i+s]))
+output y := v.T @ c[1, P] / sqrt(n)
+""",
+        "output y := v.T @ z[1] / sqrt(n)\n",
+    ),
     "odd ones from their even neighbours": (
         2,
         """for p = 1..P:

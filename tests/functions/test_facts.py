@@ -48,6 +48,11 @@ def test_places_found_numerically():
     assert not functions.facts(of("relu", sympy.tanh(X) - A), X).located
 
 
+@pytest.mark.filterwarnings("error")
+def test_places_of_what_overflows_far_out_are_found_without_a_warning():
+    assert functions.facts(of("relu", sympy.exp(X) - 1), X).kinks == (0,)
+
+
 @pytest.mark.parametrize(
     ("expr", "growth"),
     [

@@ -23,6 +23,7 @@ from tensorprog.backend.code.tree import (
     Literal,
     Name,
     Slice,
+    TupleOf,
     Unary,
     added,
     call,
@@ -30,7 +31,6 @@ from tensorprog.backend.code.tree import (
     is_number,
     multiplied,
     total,
-    tree,
 )
 
 NEW = Literal(None)
@@ -172,8 +172,8 @@ def placed_at(array: Array, position: int, place: Expr) -> Expr:
     return index(array, *[EVERY] * position, place)
 
 
-def shape(sizes: Sequence[Expr]) -> Expr:
-    return tree(tuple(sizes))
+def shape(sizes: Sequence[Expr]) -> TupleOf:
+    return TupleOf(tuple(sizes))
 
 
 def neighbours(kinds: Sequence[object | None]) -> tuple[tuple[int, int], ...]:

@@ -9,22 +9,19 @@ from tensorprog import recursion as ir
 from tensorprog.backend.code.tree import (
     Compare,
     Def,
-    Each,
-    Expr,
     If,
     Name,
     Return,
     Statement,
     call,
-    counting,
     every,
     let,
-    listing,
 )
 from tensorprog.backend.lower.clauses import as_shape, piece_of
 from tensorprog.backend.lower.layout import Access
 from tensorprog.backend.lower.loops import EntryByEntry
 from tensorprog.backend.lower.scope import zeros
+from tensorprog.backend.lower.stacked import stacked
 from tensorprog.backend.lower.system import System
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
@@ -42,10 +39,8 @@ def entry_by_entry(plan: EntryByEntry, system: System) -> list[Statement]:
     statements += [_function(t, system) for t in tables]
     for t in tables:
         variable, places = system.variable(t.key), _arguments(t)
-        value: Expr = call(system.entries[t.key], *places)
-        for place, axis in reversed([*zip(places, t.axes, strict=True)]):
-            low, high = system.scope.bound(axis.range.low), system.scope.bound(axis.range.high)
-            value = call("jnp.stack", listing(value, Each(place, counting(low, high))))
+        ranges = [(place, axis.range) for place, axis in zip(places, t.axes, strict=True)]
+        value = stacked(call(system.entries[t.key], *places), ranges, system.shape(t, []), system.scope)
         if system.is_read(t.key, [t.key for t in tables]):
             statements.append(let(variable, value))
             system.footprint.append(tuple(a.range for a in t.axes))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tensorprog import recursion as ir
 from tensorprog.backend.code.arrays import shape
-from tensorprog.backend.code.tree import Expr, Name
+from tensorprog.backend.code.tree import Expr, Name, TupleOf
 from tensorprog.backend.lower.names import Names
 from tensorprog.backend.lower.scope import Scope
 from tensorprog.index.affine import Affine
@@ -55,7 +55,7 @@ class Layout:
         """The dimensions of an array of a table along some of its axes."""
         return (*self.batch, *axes, *(("feature",) if table.key.kind == ir.DATA else ()))
 
-    def shape(self, table: Table, axes: Iterable[int], scope: Scope) -> Expr:
+    def shape(self, table: Table, axes: Iterable[int], scope: Scope) -> TupleOf:
         return self.shape_of(table, (*self.batch, *axes), {}, scope, feature=table.key.kind == ir.DATA)
 
     def shape_of(
@@ -65,7 +65,7 @@ class Layout:
         ranges: Mapping[str, Range],
         scope: Scope,
         feature: bool = False,
-    ) -> Expr:
+    ) -> TupleOf:
         """The shape along axes of a table, indices in `ranges`, samples and features."""
         sizes: list[Expr] = []
         for d in (*dims, *(("feature",) if feature else ())):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from tensorprog import recursion as ir
-from tensorprog.backend.code.tree import Attribute, Call, Comment, Expr, Name, call
+from tensorprog.backend.code.tree import Attribute, Call, Comment, Expr, Name, TupleOf, call
 from tensorprog.backend.lower.definitions import Definitions
 from tensorprog.backend.lower.layout import Access, Layout, axes_in_order
 from tensorprog.backend.lower.names import Names
@@ -75,7 +75,7 @@ class System:
     def zeros(self, table: Table, axes: Sequence[int]) -> Expr:
         return zeros(self.shape(table, axes))
 
-    def shape(self, table: Table, axes: Sequence[int]) -> Expr:
+    def shape(self, table: Table, axes: Sequence[int]) -> TupleOf:
         return self.layout.shape(table, axes, self.scope)
 
     def comment(self, *tables: Table) -> Comment:

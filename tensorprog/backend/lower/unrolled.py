@@ -9,7 +9,6 @@ from tensorprog.backend.code.tree import (
     Compare,
     DictOf,
     Do,
-    Each,
     Expr,
     For,
     If,
@@ -24,12 +23,12 @@ from tensorprog.backend.code.tree import (
     every,
     index,
     let,
-    listing,
 )
 from tensorprog.backend.lower.clauses import piece_of
 from tensorprog.backend.lower.layout import Access, axes_in_order
 from tensorprog.backend.lower.loops import Unrolled, clause_range, with_box
 from tensorprog.backend.lower.scope import Scope
+from tensorprog.backend.lower.stacked import stacked
 from tensorprog.backend.lower.system import Active, System
 from tensorprog.index.affine import Affine
 from tensorprog.index.ranges import Range
@@ -55,10 +54,9 @@ def unrolled(plan: Unrolled, system: System) -> list[Statement]:
         axis = t.axes[loop.axes[t.key]].range
         nothing = system.zeros(t, rests[t.key])
         step = Call(Attribute(Name(histories[t.key]), "get"), (Name("k"), nothing))
-        every_step = counting(outer.bound(axis.low), outer.bound(axis.high))
         system.footprint.append(tuple(a.range for a in t.axes))
-        stacked = call("jnp.stack", listing(step, Each("k", every_step)))
-        statements.append(let(system.variable(t.key), stacked))
+        steps = stacked(step, [("k", axis)], system.shape(t, rests[t.key]), outer)
+        statements.append(let(system.variable(t.key), steps))
         dims = (loop.axes[t.key], *system.layout.dims(t, rests[t.key]))
         system.settle(t.key, Access(system.variable(t.key), dims))
     return statements
