@@ -27,8 +27,7 @@ CROWDED_MODULES = {
     "theorem.cases",
 }  # fmt: skip
 CROWDED_CLASSES = {
-    "Kernel", "_Writer", "NetworkWriter", "_Task", "Scope", "_DryRun", "Desugarer",
-    "Reads", "CaseReader",
+    "Kernel", "_Task", "Scope", "_DryRun", "Desugarer", "Reads", "CaseReader",
 }  # fmt: skip
 
 

@@ -142,11 +142,6 @@ def aligned(array: Array, dims: Iterable[str], order: Sequence[str]) -> Array:
     return Array(index(array, *places), array.dims)
 
 
-def pointwise(make: Callable[..., Expr], arrays: Sequence[Array], order: Sequence[str]) -> Array:
-    """A function of arrays, entry by entry, at the dimensions of all of them."""
-    return _pieced(arrays, make, order)
-
-
 def sum_of(arrays: Sequence[Array], order: Sequence[str]) -> Array:
     return _pieced(arrays, lambda *parts: added(parts), order)
 
@@ -165,11 +160,6 @@ def where(mask: Array, then: Array, otherwise: Array | None, order: Sequence[str
     if otherwise is None:
         return _pieced([mask, then], lambda m, a: call("jnp.where", m, a, 0), order)
     return _pieced([mask, then, otherwise], lambda *parts: call("jnp.where", *parts), order)
-
-
-def placed_at(array: Array, position: int, place: Expr) -> Expr:
-    """The array read at a place of one of its dimensions."""
-    return index(array, *[EVERY] * position, place)
 
 
 def shape(sizes: Sequence[Expr]) -> TupleOf:

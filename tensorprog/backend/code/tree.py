@@ -8,7 +8,7 @@ Signs stand in `Unary`: a Literal is never negative, so that a tree has the shap
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from types import EllipsisType
 
 
@@ -390,16 +390,3 @@ def walk(e: Expr) -> Iterable[Expr]:
 def names(e: Expr) -> set[str]:
     """The names that an expression has, bound ones too."""
     return {x.name for x in walk(e) if isinstance(x, Name)}
-
-
-def substituted(e: Expr, values: dict[str, Expr]) -> Expr:
-    """The expression with trees in place of names."""
-    if isinstance(e, Name):
-        return values.get(e.name, e)
-
-    def change(value: object) -> object:
-        if isinstance(value, Expr):
-            return substituted(value, values)
-        return tuple(change(v) for v in value) if isinstance(value, tuple) else value
-
-    return replace(e, **{f.name: change(getattr(e, f.name)) for f in fields(e)})  # type: ignore[arg-type]
