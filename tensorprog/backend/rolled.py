@@ -20,6 +20,7 @@ import sympy
 
 from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
+from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range
 from tensorprog.recursion import Axis, Clause, Key, Node, Recursion, Table
 
@@ -52,9 +53,7 @@ def with_layers_rolled(recursion: Recursion) -> Recursion:
     taken = {s for t in tables.values() for a in t.axes for s in (a.range.name, a.range.name.rstrip("'"))}
     taken |= {s for t in tables.values() for c in t.clauses for r in _ranges(c) for s in (r.name,)}
     taken |= set(recursion.program.integers) | {p.name for p in recursion.program.parameters}  # type: ignore[attr-defined]
-    layer = "layer"
-    while layer in taken:
-        layer += "_"
+    layer = underscored("layer", taken)
     rolled: set[Key] = set()
     while True:
         chain = _found(tables, kept | rolled)
