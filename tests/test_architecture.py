@@ -23,7 +23,7 @@ ROOMS = (
 LONGEST_MODULE, LONGEST_CLASS = 600, 300
 # What is crammed still, to be split; nothing else may come in.
 CROWDED_MODULES = {
-    "expectation.joint", "program.build", "program.desugar", "program.order",
+    "expectation.joint", "program.desugar", "program.order",
     "theorem.cases",
 }  # fmt: skip
 CROWDED_CLASSES = {

@@ -9,7 +9,7 @@ import sympy
 
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
-from tensorprog.program.build import coordinatewise
+from tensorprog.program.definitions import coordinatewise
 from tensorprog.program.scope import CONSTANTS
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.typing import is_zero

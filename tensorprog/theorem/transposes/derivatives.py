@@ -9,7 +9,7 @@ import sympy
 from tensorprog import functions
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
-from tensorprog.program.build import coordinatewise
+from tensorprog.program.definitions import coordinatewise
 from tensorprog.program.passes.arithmetic import ZERO, divide, multiply
 from tensorprog.program.passes.directional import directional
 from tensorprog.program.substitution import subexpressions

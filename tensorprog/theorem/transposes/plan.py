@@ -10,7 +10,7 @@ from tensorprog import functions
 from tensorprog.errors import ProgramError
 from tensorprog.index.fresh import numbered
 from tensorprog.language import syntax
-from tensorprog.program.build import coordinatewise
+from tensorprog.program.definitions import coordinatewise
 from tensorprog.program.ir import Program
 from tensorprog.program.scope import Scope
 from tensorprog.program.substitution import binders, subexpressions
