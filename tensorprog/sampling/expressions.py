@@ -31,9 +31,9 @@ from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.fresh import numbered
 from tensorprog.naming import identifier
+from tensorprog.program.instructions import Pointwise, Reference, ScalarChoice, ScalarForm, ScalarLeaf, VectorReduction
 from tensorprog.sampling.holding import Holding
 from tensorprog.sampling.members import Members
-from tensorprog.theorem.cases import Pointwise, Reference, ScalarChoice, ScalarForm, ScalarLeaf, VectorReduction
 
 HELD_VARIABLE = sympy.Symbol("z", real=True)
 

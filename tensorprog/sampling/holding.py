@@ -15,8 +15,9 @@ from itertools import combinations
 import networkx
 import sympy
 
+from tensorprog.program.instructions import Linear, Multiply, Pointwise
 from tensorprog.program.types import Data, Process, Vector
-from tensorprog.theorem.cases import CaseReader, Linear, Multiply, Pointwise
+from tensorprog.theorem.cases import CaseReader
 from tensorprog.theorem.derivation import gaussian
 from tensorprog.theorem.support import Support
 

@@ -26,12 +26,12 @@ from tensorprog.backend.code.tree import (
 from tensorprog.index.affine import Affine
 from tensorprog.index.ranges import Range, sizes_read_off
 from tensorprog.naming import identifier
+from tensorprog.program.instructions import Term
 from tensorprog.program.ir import Family
 from tensorprog.program.laws import WIDTH, growth, nngp_scale
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.types import Data, Vector
 from tensorprog.sampling.members import Members
-from tensorprog.theorem.cases import Term
 
 
 def laws_of(members: Members, readouts: Iterable[Term]) -> Def:

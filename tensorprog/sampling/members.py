@@ -33,9 +33,9 @@ from tensorprog.index.bounds import Bound
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.naming import identifier
+from tensorprog.program.instructions import Reference
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Data, Position, Scalar
-from tensorprog.theorem.cases import Reference
 
 COMBINE, SUM_OF_DATA = Name("path.combine"), Name("sum_of_data")
 """What adds up terms (coefficient, value): of vectors, and of what is a number, or features, for each sample."""

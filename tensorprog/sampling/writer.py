@@ -40,6 +40,7 @@ from tensorprog.errors import ProgramError
 from tensorprog.index.ranges import Range
 from tensorprog.language import syntax
 from tensorprog.naming import identifier
+from tensorprog.program.instructions import Linear, Multiply, Pointwise, Reference, Term
 from tensorprog.program.ir import Clause, Family, Program
 from tensorprog.program.laws import growth
 from tensorprog.program.types import Data, Matrix, Process, Scalar
@@ -47,7 +48,7 @@ from tensorprog.sampling.expressions import Expressions
 from tensorprog.sampling.holding import Holding
 from tensorprog.sampling.laws import sizes
 from tensorprog.sampling.members import COMBINE, Members
-from tensorprog.theorem.cases import CaseReader, Linear, Multiply, Pointwise, Reference, Term
+from tensorprog.theorem.cases import CaseReader
 
 ZERO_VECTOR = Name("ZERO_VECTOR")
 

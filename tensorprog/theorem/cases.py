@@ -1,11 +1,6 @@
 """A family's assignments as cases: what the theorem sees of an instruction, one form to a case.
 
-Conditions on indices become ranges and index conditions, and each case holds one of
-
-    Linear    Σ coefficient · C's · vector, under sums       (LinComb, readouts, the zero vector)
-    Multiply  W @ x                                          (MatMul)
-    Pointwise f(vectors; C's)                                (Nonlin, Moment)
-    Declared  drawn from a law                               (vector)
+Conditions on indices become ranges and index conditions, and each case holds one instruction (program/instructions.py).
 
 `h[l] := W1 @ x if l == 1 else W[l] @ z[l-1]` over l = 1..L is two cases: l = 1, and l = 2..L.
 """
@@ -13,12 +8,12 @@ Conditions on indices become ranges and index conditions, and each case holds on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import sympy
 
-from tensorprog.errors import ProgramError, Span
+from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import at_most, map_bound, maximum, minimum, shift
 from tensorprog.index.conditions import Condition, certain, contradict, implies, within, without_implied
@@ -26,6 +21,20 @@ from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range, behind, extent
 from tensorprog.index.solving import with_value
 from tensorprog.language import syntax
+from tensorprog.program.instructions import (
+    Case,
+    Declared,
+    Linear,
+    Multiply,
+    Pointwise,
+    Reference,
+    ScalarChoice,
+    ScalarForm,
+    ScalarLeaf,
+    ScalarReduction,
+    Term,
+    VectorReduction,
+)
 from tensorprog.program.ir import Family, Function, Program
 from tensorprog.program.scope import MAPS, Binding, Scope, apply_definition, arithmetic
 from tensorprog.program.substitution import subexpressions
@@ -33,119 +42,6 @@ from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
 from tensorprog.program.typing import is_zero, leaves, readout_type
 from tensorprog.recursion import affine_number
 from tensorprog.theorem.targets import solved_case
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A member of a family."""
-
-    name: str
-    indices: tuple[Affine, ...]
-    span: Span = field(default=syntax.NO_SPAN, compare=False)
-
-
-@dataclass(frozen=True)
-class Term:
-    """coefficient · Π scalars · vector, summed over `sums` where `conditions` hold.
-
-    vector None: the vector of ones. readout: v in v.T @ vector, or where there is no vector a random scalar, which
-    stands for itself. `scalars` are expressions of C's.
-    """
-
-    coefficient: sympy.Expr
-    scalars: tuple[ScalarForm, ...]
-    vector: Reference | None
-    readout: Reference | None
-    sums: tuple[Range, ...]
-    conditions: tuple[Condition, ...]
-
-
-@dataclass(frozen=True)
-class ScalarForm:
-    """A function of C's: `expression` with symbols standing for references or reductions over C's."""
-
-    expression: sympy.Expr
-    arguments: tuple[tuple[sympy.Symbol, ScalarLeaf], ...]
-
-
-@dataclass(frozen=True)
-class ScalarReduction:
-    """max, min, prod, sum, mean or softmax of C's over a range; softmax is read at `at`."""
-
-    kind: str
-    range: Range
-    body: ScalarForm
-    at: Affine | None = None
-
-
-@dataclass(frozen=True)
-class ScalarChoice:
-    """The value of the branch whose conditions hold (no two do), or 0."""
-
-    branches: tuple[tuple[tuple[Condition, ...], ScalarForm], ...]
-
-
-ScalarLeaf = Reference | ScalarReduction | ScalarChoice
-
-
-@dataclass(frozen=True)
-class Linear:
-    terms: tuple[Term, ...]
-
-
-@dataclass(frozen=True)
-class Multiply:
-    matrix: Reference
-    vector: Reference
-    conditions: tuple[Condition, ...] = ()
-
-
-@dataclass(frozen=True)
-class Pointwise:
-    """A coordinatewise function: symbols of `expression` stand for vectors, functions of C's, and reductions."""
-
-    expression: sympy.Expr
-    vectors: tuple[tuple[sympy.Symbol, Reference], ...]
-    scalars: tuple[tuple[sympy.Symbol, ScalarForm], ...]
-    reductions: tuple[tuple[sympy.Symbol, VectorReduction], ...] = ()
-
-    @property
-    def references(self) -> tuple[Reference, ...]:
-        """Every vector that it reads, those inside reductions too (their indices name the reductions' ranges)."""
-        return (
-            *(r for _, r in self.vectors),
-            *(r for _, reduction in self.reductions for r in reduction.body.references),
-        )
-
-
-@dataclass(frozen=True)
-class VectorReduction:
-    """sum, mean, prod, max, min, softmax or batchnorm of a function of vectors over ranges, coordinate by coordinate.
-
-    softmax and batchnorm are read at `at`, an index for each range; `eps` is batchnorm's.
-    """
-
-    kind: str
-    ranges: tuple[Range, ...]
-    body: Pointwise
-    at: tuple[Affine, ...] = ()
-    eps: ScalarForm | None = None
-
-
-@dataclass(frozen=True)
-class Declared:
-    """A vector drawn at random: it is defined by its law alone."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """`target` over `binders` where `conditions` hold: the instruction `body`."""
-
-    binders: tuple[Range, ...]
-    target: tuple[Affine, ...]
-    conditions: tuple[Condition, ...]
-    body: Linear | Multiply | Pointwise | Declared
-    span: Span = field(default=syntax.NO_SPAN, compare=False)
 
 
 @dataclass

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sympy
 
+from tensorprog.program.instructions import Linear, Pointwise, Reference, Term
 from tensorprog.program.types import Scalar, Vector
-from tensorprog.theorem.cases import CaseReader, Linear, Pointwise, Reference, Term
+from tensorprog.theorem.cases import CaseReader
 
 
 def centred_vectors(reader: CaseReader) -> frozenset[str]:

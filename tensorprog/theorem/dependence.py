@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tensorprog.index.affine import Affine
+from tensorprog.program.instructions import Linear, Multiply, Pointwise, Reference
 from tensorprog.program.types import Vector
-from tensorprog.theorem.cases import CaseReader, Linear, Multiply, Pointwise, Reference
+from tensorprog.theorem.cases import CaseReader
 from tensorprog.theorem.support import ROUNDS_BEFORE_WIDENING, UNKNOWN, Interval, Source, joined
 
 Dependence = Mapping[str, Mapping[str, Source]]

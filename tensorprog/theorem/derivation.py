@@ -9,11 +9,12 @@ from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
+from tensorprog.program.instructions import Case, Declared, Linear, Multiply, Pointwise
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.substitution import binders
 from tensorprog.program.types import Vector
 from tensorprog.recursion import Key
-from tensorprog.theorem.cases import Case, CaseReader, Declared, Linear, Multiply, Pointwise
+from tensorprog.theorem.cases import CaseReader
 from tensorprog.theorem.centred import centred_vectors
 from tensorprog.theorem.support import Support
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError
+from tensorprog.program.instructions import Linear
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import growth
 from tensorprog.program.types import Position, Process, Scalar, Vector
 from tensorprog.recursion import Key
-from tensorprog.theorem.cases import Linear
 from tensorprog.theorem.derivation import Derivation, derivation
 from tensorprog.theorem.products import with_products_apart
 from tensorprog.theorem.tables import table

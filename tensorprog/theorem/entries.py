@@ -8,11 +8,11 @@ from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import bound_symbols
 from tensorprog.index.ranges import Range
+from tensorprog.program.instructions import Multiply, Reference
 from tensorprog.program.ir import Family
 from tensorprog.program.laws import growth, nngp_scale
 from tensorprog.program.types import Data
 from tensorprog.recursion import ZERO, Key, Node, add, product
-from tensorprog.theorem.cases import Multiply, Reference
 from tensorprog.theorem.derivation import Context, Derivation, Pairing, View
 from tensorprog.theorem.indices import gather, same_indices, solved
 from tensorprog.theorem.members import case_at

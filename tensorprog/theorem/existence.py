@@ -18,10 +18,11 @@ from tensorprog.errors import ProgramError, Span
 from tensorprog.functions import facts, text
 from tensorprog.functions.registry import head
 from tensorprog.index.bounds import evaluate_bound, map_bound
+from tensorprog.program.instructions import Pointwise, VectorReduction
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.substitution import free_names
 from tensorprog.program.types import Vector
-from tensorprog.theorem.cases import CaseReader, Pointwise, VectorReduction
+from tensorprog.theorem.cases import CaseReader
 from tensorprog.theorem.tangent import tangents
 
 MOST_SINGULAR = 2  # a batch that varies in so many directions and is normalized without an ε has no NTK with itself

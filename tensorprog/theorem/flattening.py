@@ -11,9 +11,9 @@ from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.index.conditions import Condition
 from tensorprog.index.fresh import numbered
 from tensorprog.index.ranges import Range
+from tensorprog.program.instructions import Case, Linear, Pointwise, Reference, ScalarForm
 from tensorprog.program.types import Data, Scalar
 from tensorprog.recursion import Node
-from tensorprog.theorem.cases import Case, Linear, Pointwise, Reference, ScalarForm
 from tensorprog.theorem.derivation import Body, Derivation
 from tensorprog.theorem.members import case_at, defined_by
 from tensorprog.theorem.runs import sizes_of

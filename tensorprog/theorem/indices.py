@@ -12,8 +12,9 @@ from tensorprog.index.bounds import bound_symbols, map_bound, maximum, minimum
 from tensorprog.index.conditions import Condition, boxed
 from tensorprog.index.ranges import Range, behind
 from tensorprog.index.solving import integral, with_value
+from tensorprog.program.instructions import Reference
 from tensorprog.recursion import ZERO, Node, product
-from tensorprog.theorem.cases import CaseReader, Reference, substitute_range
+from tensorprog.theorem.cases import CaseReader, substitute_range
 from tensorprog.theorem.derivation import Context
 
 

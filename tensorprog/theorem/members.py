@@ -8,7 +8,8 @@ from tensorprog.index.affine import Affine
 from tensorprog.index.conditions import Condition, within
 from tensorprog.index.ranges import Range
 from tensorprog.index.solving import reaching
-from tensorprog.theorem.cases import Case, Reference, substitute_range
+from tensorprog.program.instructions import Case, Reference
+from tensorprog.theorem.cases import substitute_range
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.runs import sizes_of
 

@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 
 from tensorprog import recursion as ir
 from tensorprog.errors import NotDerived
+from tensorprog.program.instructions import Reference
 from tensorprog.recursion import Node
-from tensorprog.theorem.cases import Reference
 from tensorprog.theorem.derivation import Body, Context, Derivation, View
 
 LAST = 90

@@ -8,11 +8,8 @@ import sympy
 
 from tensorprog.index.affine import Affine
 from tensorprog.index.ranges import Range
-from tensorprog.program.ir import Program
-from tensorprog.program.scope import size_symbol
-from tensorprog.theorem.cases import (
+from tensorprog.program.instructions import (
     Case,
-    CaseReader,
     Linear,
     Pointwise,
     Reference,
@@ -20,8 +17,10 @@ from tensorprog.theorem.cases import (
     ScalarForm,
     ScalarLeaf,
     ScalarReduction,
-    substitute_range,
 )
+from tensorprog.program.ir import Program
+from tensorprog.program.scope import size_symbol
+from tensorprog.theorem.cases import CaseReader, substitute_range
 from tensorprog.theorem.derivation import Body
 
 

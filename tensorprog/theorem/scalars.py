@@ -13,17 +13,9 @@ from tensorprog import recursion as ir
 from tensorprog.errors import NotDerived, ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.fresh import underscored
+from tensorprog.program.instructions import Case, Linear, Reference, ScalarChoice, ScalarForm, ScalarLeaf, Term
 from tensorprog.recursion import ZERO, Node, add, product
-from tensorprog.theorem.cases import (
-    Case,
-    Linear,
-    Reference,
-    ScalarChoice,
-    ScalarForm,
-    ScalarLeaf,
-    Term,
-    substitute_range,
-)
+from tensorprog.theorem.cases import substitute_range
 from tensorprog.theorem.derivation import WITHIN, Context, Derivation
 from tensorprog.theorem.entries import read_one
 from tensorprog.theorem.moments import Single, derived_first

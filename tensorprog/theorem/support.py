@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from tensorprog.index.affine import Affine
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
+from tensorprog.program.instructions import Linear, Multiply, Pointwise, Reference
 from tensorprog.program.types import Vector
-from tensorprog.theorem.cases import CaseReader, Linear, Multiply, Pointwise, Reference
+from tensorprog.theorem.cases import CaseReader
 
 ROUNDS_BEFORE_WIDENING = 3
 

@@ -9,11 +9,12 @@ from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.bounds import maximum, minimum, shift
 from tensorprog.index.ranges import Range
+from tensorprog.program.instructions import Case, Linear, Pointwise, Reference
 from tensorprog.program.ir import Family
 from tensorprog.program.types import Data
 from tensorprog.recursion import ONE, Key, Node, add
 from tensorprog.theorem import rules as _rules  # noqa: F401  they register themselves
-from tensorprog.theorem.cases import Case, Linear, Pointwise, Reference, substitute_range
+from tensorprog.theorem.cases import substitute_range
 from tensorprog.theorem.derivation import ACROSS, WITHIN, Context, Derivation, Pairing
 from tensorprog.theorem.entries import interleaved, read_one
 from tensorprog.theorem.flattening import split_cases

@@ -17,9 +17,9 @@ from tensorprog.index.affine import Affine, Entry, Quotient, Remainder
 from tensorprog.index.bounds import Bound
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
+from tensorprog.program.instructions import Linear, Pointwise, Reference
 from tensorprog.program.types import Data, Scalar, Vector
 from tensorprog.recursion import Clause, Node, Read, Recursion, Table
-from tensorprog.theorem.cases import Linear, Pointwise, Reference
 from tensorprog.theorem.tangent import is_tangent, primal_key, tangent_key
 from tensorprog.views import closed
 from tensorprog.views.names import families, index_pair

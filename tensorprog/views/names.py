@@ -11,10 +11,11 @@ import sympy
 from tensorprog.index.affine import Affine
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
+from tensorprog.program.instructions import Case, Pointwise, Reference
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Scalar, Vector
 from tensorprog.recursion import Table
-from tensorprog.theorem.cases import Case, CaseReader, Pointwise, Reference
+from tensorprog.theorem.cases import CaseReader
 
 MOST_OPERATIONS = 8
 """Functions with more operations than that are shown under the name of their family."""

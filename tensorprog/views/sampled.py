@@ -14,12 +14,8 @@ import sympy
 
 from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
-from tensorprog.program.ir import Family, Function, Program
-from tensorprog.program.types import Data, Scalar, Vector
-from tensorprog.recursion import Key, Node, Table
-from tensorprog.theorem.cases import (
+from tensorprog.program.instructions import (
     Case,
-    CaseReader,
     Linear,
     Multiply,
     Pointwise,
@@ -29,6 +25,10 @@ from tensorprog.theorem.cases import (
     ScalarLeaf,
     VectorReduction,
 )
+from tensorprog.program.ir import Family, Function, Program
+from tensorprog.program.types import Data, Scalar, Vector
+from tensorprog.recursion import Key, Node, Table
+from tensorprog.theorem.cases import CaseReader
 from tensorprog.theorem.derivation import gaussian
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
+from tensorprog.program.instructions import Linear, Pointwise, Reference, VectorReduction
 from tensorprog.program.types import Data, Scalar
-from tensorprog.theorem.cases import Linear, Pointwise, Reference, VectorReduction
 from tensorprog.theorem.tangent import tangent_key
 from tensorprog.views.formula import Formulas, shows
 from tensorprog.views.layout import deepen, unmark

@@ -19,12 +19,13 @@ from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
+from tensorprog.program.instructions import Case, Linear, Multiply, Reference
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.laws import growth, nngp_scale
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.types import Data, Process, Vector
 from tensorprog.recursion import Key, Node, add
-from tensorprog.theorem.cases import Case, Linear, Multiply, Reference, substitute_range
+from tensorprog.theorem.cases import substitute_range
 from tensorprog.theorem.derivation import ACROSS, Context, Derivation, derivation
 from tensorprog.theorem.derive import recursion
 from tensorprog.theorem.entries import at_member, interleaved, read_pair, second

@@ -11,9 +11,9 @@ import tensorprog as tp
 from tensorprog import recursion as ir
 from tensorprog.errors import NotDerived
 from tensorprog.program.build import build
+from tensorprog.program.instructions import Declared, Reference
 from tensorprog.recursion import Key
 from tensorprog.theorem import moments
-from tensorprog.theorem.cases import Declared, Reference
 from tensorprog.theorem.derivation import ACROSS, WITHIN, Context, derivation
 from tensorprog.theorem.derive import derive
 from tensorprog.theorem.moments import LAST, Pair, Single
@@ -156,7 +156,7 @@ SQUARES = '''
 
 import sympy
 
-from tensorprog.theorem.cases import Pointwise
+from tensorprog.program.instructions import Pointwise
 from tensorprog.theorem.entries import covariance, variance
 from tensorprog.theorem.moments import second_moment
 from tensorprog.recursion import Constant, add, product

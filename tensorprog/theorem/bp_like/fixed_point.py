@@ -10,6 +10,7 @@ import sympy
 from tensorprog.errors import ProgramError
 from tensorprog.language import syntax
 from tensorprog.program.definitions import coordinatewise
+from tensorprog.program.instructions import Linear, Multiply, Pointwise, Reference, ScalarChoice, ScalarForm, ScalarLeaf
 from tensorprog.program.scope import CONSTANTS
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.typing import is_zero
@@ -26,15 +27,6 @@ from tensorprog.theorem.bp_like.parity import (
     times,
 )
 from tensorprog.theorem.bp_like.reading import Body, Reading
-from tensorprog.theorem.cases import (
-    Linear,
-    Multiply,
-    Pointwise,
-    Reference,
-    ScalarChoice,
-    ScalarForm,
-    ScalarLeaf,
-)
 
 
 class Parities:

@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from tensorprog.errors import ProgramError, Span
 from tensorprog.language import syntax
 from tensorprog.language.printer import print_expression
+from tensorprog.program.instructions import Declared, Linear, Multiply, Pointwise, Reference, ScalarChoice, ScalarForm
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.scope import Scope
 from tensorprog.program.substitution import free_names, subexpressions
 from tensorprog.program.transposes import declared_weight
 from tensorprog.program.types import Process, Scalar, Vector
 from tensorprog.program.typing import is_zero
-from tensorprog.theorem.cases import (
-    CaseReader,
-    Declared,
-    Linear,
-    Multiply,
-    Pointwise,
-    Reference,
-    ScalarChoice,
-    ScalarForm,
-)
+from tensorprog.theorem.cases import CaseReader
 
 Body = Linear | Multiply | Pointwise | syntax.Expr
 """What a case assigns; the core expression itself where a case has no form in cases.py (batchnorm over vectors)."""

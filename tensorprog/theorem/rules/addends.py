@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import sympy
 
+from tensorprog.program.instructions import Pointwise
 from tensorprog.recursion import Node, add
-from tensorprog.theorem.cases import Pointwise
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.flattening import arguments_of, of_gaussians
 from tensorprog.theorem.moments import Pair, derived_second, second_moment

@@ -15,8 +15,8 @@ from tensorprog import recursion as ir
 from tensorprog.index.affine import Affine
 from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range
+from tensorprog.program.instructions import Pointwise, Reference, VectorReduction
 from tensorprog.recursion import Node
-from tensorprog.theorem.cases import Pointwise, Reference, VectorReduction
 from tensorprog.theorem.derivation import Body, Derivation, View
 from tensorprog.theorem.entries import covariance
 from tensorprog.theorem.indices import same_member

@@ -11,8 +11,8 @@ from dataclasses import replace
 import sympy
 
 from tensorprog import recursion as ir
+from tensorprog.program.instructions import Pointwise, Reference
 from tensorprog.recursion import ZERO, Node
-from tensorprog.theorem.cases import Pointwise, Reference
 from tensorprog.theorem.derivation import Context, Derivation
 from tensorprog.theorem.entries import second
 from tensorprog.theorem.flattening import arguments_of, of_gaussians

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tensorprog import recursion as ir
+from tensorprog.program.instructions import Pointwise
 from tensorprog.recursion import Node
-from tensorprog.theorem.cases import Pointwise
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.flattening import flat
 from tensorprog.theorem.moments import Pair, Single, derived_first, derived_second, first_moment, second_moment

@@ -6,8 +6,8 @@ import sympy
 
 from tensorprog import recursion as ir
 from tensorprog.errors import NotDerived
+from tensorprog.program.instructions import Pointwise
 from tensorprog.recursion import Node
-from tensorprog.theorem.cases import Pointwise
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.entries import covariance, mean_or_none
 from tensorprog.theorem.flattening import Arguments, arguments_of, of_gaussians, scalars_of

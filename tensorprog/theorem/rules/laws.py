@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tensorprog.program.instructions import Declared
 from tensorprog.recursion import Node
-from tensorprog.theorem.cases import Declared
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.entries import second
 from tensorprog.theorem.moments import Pair, second_moment

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sympy
 
 from tensorprog import recursion as ir
+from tensorprog.program.instructions import Linear, Reference, Term
 from tensorprog.recursion import ONE, ZERO, Node, add
-from tensorprog.theorem.cases import Linear, Reference, Term
 from tensorprog.theorem.derivation import Context, Derivation
 from tensorprog.theorem.entries import mean, second
 from tensorprog.theorem.indices import gather

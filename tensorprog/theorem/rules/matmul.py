@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError
+from tensorprog.program.instructions import Declared, Multiply
 from tensorprog.program.types import Data
 from tensorprog.recursion import ZERO, Node, product
-from tensorprog.theorem.cases import Declared, Multiply
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.entries import law, read_pair, second
 from tensorprog.theorem.indices import same_indices, settle, solved

@@ -7,8 +7,8 @@ from dataclasses import replace
 import sympy
 
 from tensorprog import recursion as ir
+from tensorprog.program.instructions import Pointwise
 from tensorprog.recursion import Node
-from tensorprog.theorem.cases import Pointwise
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.entries import covariance, mean_or_none, variance
 from tensorprog.theorem.flattening import arguments_of, of_gaussians, scalars_of

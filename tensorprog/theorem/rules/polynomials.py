@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tensorprog import recursion as ir
+from tensorprog.program.instructions import Pointwise
 from tensorprog.recursion import Node, add, product
-from tensorprog.theorem.cases import Pointwise
 from tensorprog.theorem.derivation import Context, Derivation
 from tensorprog.theorem.entries import mean, second
 from tensorprog.theorem.indices import gather

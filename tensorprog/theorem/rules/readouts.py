@@ -12,12 +12,12 @@ import sympy
 from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
+from tensorprog.program.instructions import Linear, Term
 from tensorprog.program.ir import Family
 from tensorprog.program.laws import WIDTH, Rate, growth, part_trained
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.types import Vector
 from tensorprog.recursion import ONE, ZERO, Node, add
-from tensorprog.theorem.cases import Linear, Term
 from tensorprog.theorem.derivation import Context, Derivation, View
 from tensorprog.theorem.entries import at_member, law, second
 from tensorprog.theorem.indices import gather, same_indices

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sympy
 
 from tensorprog import recursion as ir
+from tensorprog.program.instructions import Linear, Pointwise, Reference
 from tensorprog.program.types import Data, Vector
 from tensorprog.recursion import Key, Node
-from tensorprog.theorem.cases import Linear, Pointwise, Reference
 from tensorprog.theorem.derivation import Body, Derivation
 from tensorprog.theorem.moments import LAST, Pair, Single, first_moment, second_moment
 

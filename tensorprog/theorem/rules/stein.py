@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tensorprog import recursion as ir
+from tensorprog.program.instructions import Pointwise, Reference
 from tensorprog.recursion import Node, add, product
-from tensorprog.theorem.cases import Pointwise, Reference
 from tensorprog.theorem.derivation import Context, Derivation
 from tensorprog.theorem.entries import mean, second
 from tensorprog.theorem.flattening import arguments_of, written_out

@@ -13,6 +13,7 @@ from tensorprog.index.ranges import Range
 from tensorprog.index.solving import with_value
 from tensorprog.language import syntax
 from tensorprog.program.desugar import bound_expression
+from tensorprog.program.instructions import Reference
 from tensorprog.program.ir import Family
 from tensorprog.program.laws import nngp_scale
 from tensorprog.program.numerals import numeral
@@ -23,7 +24,6 @@ from tensorprog.program.transposes import Use
 from tensorprog.program.types import Matrix
 from tensorprog.program.typing import is_zero
 from tensorprog.theorem.before import Alternatives
-from tensorprog.theorem.cases import Reference
 from tensorprog.theorem.support import Interval
 from tensorprog.theorem.transposes.plan import Plan
 from tensorprog.theorem.transposes.trees import all_names, delta, index, names_in, own_indices, reference
