@@ -21,6 +21,11 @@ class Range:
     def __str__(self) -> str:
         return f"{self.name} = {self.low}..{self.high}"
 
+    def substitute(self, values: Mapping[str, Affine]) -> Range:
+        """The range with symbols in its ends replaced."""
+        low, high = (map_bound(end, lambda a: a.substitute(values)) for end in (self.low, self.high))
+        return Range(self.name, low, high)
+
 
 def extent(expression: Bound, ranges: Mapping[str, Range], largest: bool) -> Bound:
     """The largest (or smallest) value of an expression while the indices run over their ranges.

@@ -121,6 +121,9 @@ class Declared:
     """A vector drawn at random: it is defined by its law alone."""
 
 
+Instruction = Linear | Multiply | Pointwise | Declared
+
+
 @dataclass(frozen=True)
 class Case:
     """`target` over `binders` where `conditions` hold: the instruction `body`."""
@@ -128,5 +131,5 @@ class Case:
     binders: tuple[Range, ...]
     target: tuple[Affine, ...]
     conditions: tuple[Condition, ...]
-    body: Linear | Multiply | Pointwise | Declared
+    body: Instruction
     span: Span = field(default=syntax.NO_SPAN, compare=False)

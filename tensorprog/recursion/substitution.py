@@ -59,14 +59,8 @@ def affine_number(a: Affine, size: Callable[[str], bool] = lambda s: False) -> s
 def substitute_clause(clause: Clause, values: Mapping[str, Affine]) -> Clause:
     """A clause with some of its binders replaced."""
     return Clause(
-        tuple(_put_range(r, values) for r in clause.binders if r.name not in values),
+        tuple(r.substitute(values) for r in clause.binders if r.name not in values),
         tuple(t.substitute(values) for t in clause.target),
         tuple(c.substitute(values) for c in clause.conditions),
         substitute(clause.value, values),
-    )
-
-
-def _put_range(r: Range, values: Mapping[str, Affine]) -> Range:
-    return Range(
-        r.name, map_bound(r.low, lambda a: a.substitute(values)), map_bound(r.high, lambda a: a.substitute(values))
     )

@@ -7,9 +7,10 @@ Conditions on indices become ranges and index conditions, and each case holds on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import sympy
 
@@ -24,6 +25,7 @@ from tensorprog.language import syntax
 from tensorprog.program.instructions import (
     Case,
     Declared,
+    Instruction,
     Linear,
     Multiply,
     Pointwise,
@@ -36,6 +38,7 @@ from tensorprog.program.instructions import (
     VectorReduction,
 )
 from tensorprog.program.ir import Family, Function, Program
+from tensorprog.program.putting import put, put_conditions, put_reference, put_term
 from tensorprog.program.scope import MAPS, Binding, Scope, apply_definition, arithmetic
 from tensorprog.program.substitution import subexpressions
 from tensorprog.program.types import Constant, Data, Matrix, Scalar, Vector
@@ -244,14 +247,14 @@ class CaseReader:
                         rest += within(value, r)
                         mapping = with_value(mapping, name, value)
                         del ranges[name]
-                        ranges = {k: substitute_range(x, {name: value}) for k, x in ranges.items()}
+                        ranges = {k: x.substitute({name: value}) for k, x in ranges.items()}
                     elif sign > 0:
                         ranges[name] = Range(name, maximum(r.low, value), r.high)
                     else:
                         ranges[name] = Range(name, r.low, minimum(r.high, value))
                 else:
                     rest.append(c)
-            kept = self.left(self._put_conditions(rest, mapping), ranges)
+            kept = self.left(put_conditions(rest, mapping), ranges)
             possible = kept is not None
             for r in ranges.values():
                 low = self.settle(extent(r.low, ranges, False))
@@ -271,20 +274,20 @@ class CaseReader:
             if vector is None:
                 return Linear(())
             return Multiply(
-                self._put(self._reference(matrix), mapping),
-                self._put(vector, mapping),
-                self._put_conditions(guards, mapping),
+                put_reference(self._reference(matrix), mapping),
+                put_reference(vector, mapping),
+                put_conditions(guards, mapping),
             )
         if is_zero(e):
             return Linear(())
         if family.role == "output" and not isinstance(family.type, Scalar):
-            return Linear(tuple(self._put_term(t, mapping) for t in self._terms(e, [r.name for r in loops])))
+            return Linear(tuple(put_term(t, mapping, self.number) for t in self._terms(e, [r.name for r in loops])))
         assert isinstance(e, syntax.Call), e
         (inner,) = e.arguments
         if e.function == "LinComb" and not isinstance(family.type, Scalar):
-            return Linear(tuple(self._put_term(t, mapping) for t in self._terms(inner, [r.name for r in loops])))
+            return Linear(tuple(put_term(t, mapping, self.number) for t in self._terms(inner, [r.name for r in loops])))
         body = self._pointwise(inner, isinstance(family.type, Scalar))
-        return self._put_pointwise(body, mapping)
+        return self.put(body, mapping)
 
     def _operand(self, e: syntax.Expr) -> tuple[Reference | None, tuple[Condition, ...]]:
         if is_zero(e):
@@ -315,84 +318,9 @@ class CaseReader:
         assert isinstance(e, syntax.Name), e
         return Reference(e.name, (), e.span)
 
-    def _put(self, r: Reference, mapping: dict[str, Affine]) -> Reference:
-        return replace(r, indices=tuple(i.substitute(mapping) for i in r.indices)) if mapping else r
-
-    def _put_conditions(self, conditions, mapping):
-        return tuple(c.substitute(mapping) for c in conditions)
-
-    def _put_number(self, e: sympy.Expr, mapping) -> sympy.Expr:
-        return e.xreplace({sympy.Symbol(k, integer=True): self.number(v) for k, v in mapping.items()})
-
-    def _put_term(self, t: Term, mapping) -> Term:
-        if not mapping:
-            return t
-        return Term(
-            self._put_number(t.coefficient, mapping),
-            tuple(self._put_scalar(s, mapping) for s in t.scalars),
-            t.vector and self._put(t.vector, mapping),
-            t.readout and self._put(t.readout, mapping),
-            tuple(substitute_range(r, mapping) for r in t.sums),
-            self._put_conditions(t.conditions, mapping),
-        )
-
-    def _put_scalar(self, s: ScalarForm, mapping) -> ScalarForm:
-        arguments: list[tuple[sympy.Symbol, ScalarLeaf]] = []
-        for symbol, a in s.arguments:
-            if isinstance(a, Reference):
-                arguments.append((symbol, self._put(a, mapping)))
-            elif isinstance(a, ScalarChoice):
-                branches = tuple(
-                    (self._put_conditions(c, mapping), self._put_scalar(f, mapping)) for c, f in a.branches
-                )
-                arguments.append((symbol, ScalarChoice(branches)))
-            else:
-                at = a.at and a.at.substitute(mapping)
-                inner = {k: v for k, v in mapping.items() if k != a.range.name}
-                arguments.append(
-                    (
-                        symbol,
-                        ScalarReduction(
-                            a.kind, substitute_range(a.range, mapping), self._put_scalar(a.body, inner), at
-                        ),
-                    )
-                )
-        return ScalarForm(self._put_number(s.expression, mapping), tuple(arguments))
-
-    def _put_pointwise(self, p: Pointwise, mapping) -> Pointwise:
-        if not mapping:
-            return p
-        return Pointwise(
-            self._put_number(p.expression, mapping),
-            tuple((s, self._put(r, mapping)) for s, r in p.vectors),
-            tuple((s, self._put_scalar(f, mapping)) for s, f in p.scalars),
-            tuple((s, self._put_reduction(r, mapping)) for s, r in p.reductions),
-        )
-
-    def _put_reduction(self, r: VectorReduction, mapping) -> VectorReduction:
-        own = {x.name for x in r.ranges}
-        inner = {k: v for k, v in mapping.items() if k not in own}
-        return VectorReduction(
-            r.kind,
-            tuple(substitute_range(x, mapping) for x in r.ranges),
-            self._put_pointwise(r.body, inner),
-            tuple(i.substitute(mapping) for i in r.at),
-            r.eps and self._put_scalar(r.eps, mapping),
-        )
-
-    def put(self, body, mapping: dict[str, Affine]):
+    def put(self, body: Instruction, mapping: Mapping[str, Affine]) -> Any:
         """A body with indices replaced."""
-        if isinstance(body, Linear):
-            return Linear(tuple(self._put_term(t, mapping) for t in body.terms))
-        if isinstance(body, Multiply):
-            return Multiply(
-                self._put(body.matrix, mapping),
-                self._put(body.vector, mapping),
-                self._put_conditions(body.conditions, mapping),
-            )
-        if isinstance(body, Declared):
-            return body
-        return self._put_pointwise(body, mapping)
+        return put(body, mapping, self.number)
 
     # -- linear combinations
 
@@ -472,7 +400,7 @@ class CaseReader:
                 factor /= self.number(r.high - r.low + 1)
         return [
             replace(t, sums=(*ranges, *t.sums), coefficient=t.coefficient * factor)
-            for t in (self._put_term(t, mapping) for t in terms)
+            for t in (put_term(t, mapping, self.number) for t in terms)
         ]
 
     def _is_scalar(self, e: syntax.Expr) -> bool:
@@ -608,19 +536,11 @@ class CaseReader:
                     mapping[t.terms[0][0]] = i - t.constant
             with self._bound(list(family.clauses[0].loops)):
                 inner = self._reference(value.arguments[0])
-            r = self._put(inner, mapping)
+            r = put_reference(inner, mapping)
             transposed = not transposed
             family = self.program.families[r.name]
         assert isinstance(family.type, Matrix)
         return r, transposed
-
-
-def substitute_range(r: Range, mapping: dict[str, Affine]) -> Range:
-    return Range(
-        r.name,
-        map_bound(r.low, lambda a: a.substitute(mapping)),
-        map_bound(r.high, lambda a: a.substitute(mapping)),
-    )
 
 
 def map_bound_difference(a, b) -> Affine | None:

@@ -14,7 +14,7 @@ from tensorprog.index.ranges import Range, behind
 from tensorprog.index.solving import integral, with_value
 from tensorprog.program.instructions import Reference
 from tensorprog.recursion import ZERO, Node, product
-from tensorprog.theorem.cases import CaseReader, substitute_range
+from tensorprog.theorem.cases import CaseReader
 from tensorprog.theorem.derivation import Context
 
 
@@ -63,7 +63,7 @@ def _replace_index(
                 # Its range would speak of the index itself: i ≤ P - s with i + j for s.
                 ranges[name], more = boxed(x, ranges)
                 conditions += more
-            ranges[name] = substitute_range(ranges[name], {s: value})
+            ranges[name] = ranges[name].substitute({s: value})
     del ranges[s]
     solved.update(with_value(solved, s, value))
     conditions[:] = [c.substitute({s: value}) for c in conditions]

@@ -9,7 +9,6 @@ from tensorprog.index.conditions import Condition, within
 from tensorprog.index.ranges import Range
 from tensorprog.index.solving import reaching
 from tensorprog.program.instructions import Case, Reference
-from tensorprog.theorem.cases import substitute_range
 from tensorprog.theorem.derivation import Derivation
 from tensorprog.theorem.runs import sizes_of
 
@@ -56,6 +55,6 @@ def defined_by(
         mapping[name], one = reaching(t.substitute(sizes), name, i)
         conditions += one
     for name, value in mapping.items():
-        conditions += within(value, substitute_range(own[name], {**sizes, **mapping}))
+        conditions += within(value, own[name].substitute({**sizes, **mapping}))
     conditions += [c.substitute({**sizes, **mapping}) for c in case.conditions]
     return mapping, conditions

@@ -20,7 +20,7 @@ from tensorprog.program.instructions import (
 )
 from tensorprog.program.ir import Program
 from tensorprog.program.scope import size_symbol
-from tensorprog.theorem.cases import CaseReader, substitute_range
+from tensorprog.theorem.cases import CaseReader
 from tensorprog.theorem.derivation import Body
 
 
@@ -53,7 +53,7 @@ def primed(reader: CaseReader, case: Case, sizes: bool) -> Case:
         mapping |= sizes_of(reader.program, "right")
 
     def change_range(r: Range) -> Range:
-        r = substitute_range(r, mapping)
+        r = r.substitute(mapping)
         return replace(r, name=r.name + "'")
 
     body = case.body

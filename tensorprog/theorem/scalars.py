@@ -15,7 +15,6 @@ from tensorprog.index.affine import Affine
 from tensorprog.index.fresh import underscored
 from tensorprog.program.instructions import Case, Linear, Reference, ScalarChoice, ScalarForm, ScalarLeaf, Term
 from tensorprog.recursion import ZERO, Node, add, product
-from tensorprog.theorem.cases import substitute_range
 from tensorprog.theorem.derivation import WITHIN, Context, Derivation
 from tensorprog.theorem.entries import read_one
 from tensorprog.theorem.moments import Single, derived_first
@@ -123,7 +122,7 @@ def _leaf(d: Derivation, leaf: ScalarLeaf, side: str | None, rename: Rename) -> 
     fresh = underscored(leaf.range.name + "_", taken)
     if side == "right":
         fresh += "'"
-    r = substitute_range(replace(leaf.range, name=fresh), mapping)
+    r = replace(leaf.range, name=fresh).substitute(mapping)
     at = leaf.at.substitute(mapping) if leaf.at is not None else None
     body = scalar(d, leaf.body, side, {**rename, leaf.range.name: Affine.symbol(fresh)})
     if leaf.kind in ("sum", "mean"):

@@ -14,7 +14,6 @@ from tensorprog.program.ir import Family
 from tensorprog.program.types import Data
 from tensorprog.recursion import ONE, Key, Node, add
 from tensorprog.theorem import rules as _rules  # noqa: F401  they register themselves
-from tensorprog.theorem.cases import substitute_range
 from tensorprog.theorem.derivation import ACROSS, WITHIN, Context, Derivation, Pairing
 from tensorprog.theorem.entries import interleaved, read_one
 from tensorprog.theorem.flattening import split_cases
@@ -137,13 +136,13 @@ def pair_axes(d: Derivation, f: Family, g: Family, pairing: Pairing, across: boo
     right = [k for k in range(len(g.ranges)) if k not in taken]
 
     def second(k: int) -> ir.Axis:
-        r = substitute_range(g.ranges[k], mapping)
+        r = g.ranges[k].substitute(mapping)
         return ir.Axis(replace(r, name=r.name + "'"), None, k)
 
     for k, r in enumerate(f.ranges):
         if k in paired:
             j, offset = paired[k]
-            other = substitute_range(g.ranges[j], mapping)
+            other = g.ranges[j].substitute(mapping)
             low = maximum(r.low, shift(other.low, -offset))
             high = minimum(r.high, shift(other.high, -offset))
             axes.append(ir.Axis(Range(r.name, low, high), k, j, offset))

@@ -25,7 +25,6 @@ from tensorprog.program.laws import growth, nngp_scale
 from tensorprog.program.scope import size_symbol
 from tensorprog.program.types import Data, Process, Vector
 from tensorprog.recursion import Key, Node, add
-from tensorprog.theorem.cases import substitute_range
 from tensorprog.theorem.derivation import ACROSS, Context, Derivation, derivation
 from tensorprog.theorem.derive import recursion
 from tensorprog.theorem.entries import at_member, interleaved, read_pair, second
@@ -164,7 +163,7 @@ class _Pair:
         binders = case.binders if case else f.ranges
         mapping = {r.name: Affine.symbol(r.name + suffix) for r in binders}
         both = {**mapping, **sizes_of(self.d.program, "right" if prime else None)}
-        ranges = [replace(substitute_range(r, both), name=r.name + suffix) for r in binders]
+        ranges = [replace(r.substitute(both), name=r.name + suffix) for r in binders]
         target = case.target if case else tuple(Affine.symbol(r.name) for r in f.ranges)
         body = self.d.reader.put(case.body, both) if case else None
         conditions = [c.substitute(both) for c in case.conditions] if case else []

@@ -14,7 +14,6 @@ from tensorprog.naming import identifier, plain
 from tensorprog.program.ir import Program
 from tensorprog.program.types import Data
 from tensorprog.recursion import Axis, Key, Recursion, Table
-from tensorprog.theorem.cases import substitute_range
 
 PREFIX = {
     ir.DATA: "",
@@ -55,7 +54,7 @@ class Names:
         """The range of an axis of a table, in the sizes of the run that it belongs to."""
         if side != "right":
             return axis.range
-        return substitute_range(axis.range, {s: Affine.symbol(s + "'") for s in self.program.open_sizes})
+        return axis.range.substitute({s: Affine.symbol(s + "'") for s in self.program.open_sizes})
 
     def size(self, s: str) -> str:
         """The variable of a size; of the run that its prime tells, where there are two."""
