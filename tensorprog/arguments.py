@@ -20,7 +20,7 @@ from tensorprog.data.sources import Digits, fit_digits
 from tensorprog.errors import did_you_mean
 from tensorprog.finiteness import all_finite
 from tensorprog.index.affine import Affine
-from tensorprog.index.bounds import Bound, bound_symbols, evaluate_bound, map_bound
+from tensorprog.index.bounds import Bound, bound_symbols, evaluate_bound, substituted
 from tensorprog.index.ranges import Range
 from tensorprog.index.solving import reaching
 from tensorprog.language import syntax
@@ -339,7 +339,7 @@ def _check_length(f: Family, r: Range, actual: int, known, set_before, origin, w
 
 
 def _evaluate(bound: Bound, values: Mapping[str, int]) -> int:
-    return evaluate_bound(map_bound(bound, lambda a: a.substitute(values)), {})
+    return evaluate_bound(substituted(bound, values), {})
 
 
 def _features(program: Program, shapes: Mapping[str, tuple[int, ...]], which: str) -> dict[str, int]:

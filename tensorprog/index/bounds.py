@@ -88,6 +88,11 @@ def map_bound(bound: Bound, change: Callable[[Affine], Affine]) -> Bound:
     return extreme(bound.kind, [map_bound(x, change) for x in bound.arguments])
 
 
+def substituted(bound: Bound, values: Mapping[str, Affine | int]) -> Bound:
+    """The bound with symbols replaced, all at once."""
+    return map_bound(bound, lambda a: a.substitute(values))
+
+
 def extreme(kind: str, arguments: list[Bound]) -> Bound:
     flat: list[Bound] = []
     for x in arguments:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorprog.index.affine import Affine
-from tensorprog.index.bounds import Bound, at_most, differences, map_bound
+from tensorprog.index.bounds import Bound, at_most, differences, substituted
 from tensorprog.index.ranges import Range, extent
 
 NEGATED = {"==": "!=", "!=": "==", ">=": "<", "<": ">=", "<=": ">", ">": "<="}
@@ -90,7 +90,7 @@ def judging(ranges: Iterable[Range], sizes: Mapping[str, int]) -> Certain:
     by_name = {r.name: r for r in ranges}
 
     def judge(c: Condition) -> bool | None:
-        return certain(c, by_name, lambda bound: map_bound(bound, lambda a: a.substitute(sizes)))
+        return certain(c, by_name, lambda bound: substituted(bound, sizes))
 
     return judge
 

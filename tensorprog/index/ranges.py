@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tensorprog.index.affine import COMPOSED, Affine, Entry, Quotient, Remainder, quotient
-from tensorprog.index.bounds import Bound, Extreme, bound_symbols, extreme, map_bound
+from tensorprog.index.bounds import Bound, Extreme, bound_symbols, extreme, map_bound, substituted
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,7 @@ class Range:
 
     def substitute(self, values: Mapping[str, Affine]) -> Range:
         """The range with symbols in its ends replaced."""
-        low, high = (map_bound(end, lambda a: a.substitute(values)) for end in (self.low, self.high))
-        return Range(self.name, low, high)
+        return Range(self.name, substituted(self.low, values), substituted(self.high, values))
 
 
 def extent(expression: Bound, ranges: Mapping[str, Range], largest: bool) -> Bound:

@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 import sympy
 
 from tensorprog.index.affine import Affine, Entry, Quotient, Remainder
-from tensorprog.index.bounds import map_bound
 from tensorprog.index.conditions import Condition
 from tensorprog.index.ranges import Range
 from tensorprog.recursion.nodes import Node
@@ -25,11 +24,7 @@ def substitute(node, values: Mapping[str, Affine]):
         if isinstance(value, Affine):
             return value.substitute(values)
         if isinstance(value, Range):
-            return replace(
-                value,
-                low=map_bound(value.low, lambda a: a.substitute(values)),
-                high=map_bound(value.high, lambda a: a.substitute(values)),
-            )
+            return value.substitute(values)
         if isinstance(value, sympy.Basic):
             return value.xreplace(symbols) if isinstance(value, sympy.Expr) else value
         if isinstance(value, tuple):

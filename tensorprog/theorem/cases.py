@@ -16,7 +16,7 @@ import sympy
 
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
-from tensorprog.index.bounds import at_most, map_bound, maximum, minimum, shift
+from tensorprog.index.bounds import at_most, map_bound, maximum, minimum, shift, substituted
 from tensorprog.index.conditions import Condition, certain, contradict, implies, within, without_implied
 from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range, behind, extent
@@ -71,7 +71,7 @@ class CaseReader:
 
     def settle(self, bound):
         """A bound with the known integer parameters put in."""
-        return map_bound(bound, lambda a: a.substitute(self.known))
+        return substituted(bound, self.known)
 
     def certain(self, c: Condition, ranges: dict[str, Range], given: Sequence[Condition] = ()) -> bool | None:
         """Whether a condition always holds (True), never holds (False), or depends (None).

@@ -17,7 +17,7 @@ from tensorprog import recursion as ir
 from tensorprog.errors import ProgramError, Span
 from tensorprog.functions import facts, text
 from tensorprog.functions.registry import head
-from tensorprog.index.bounds import evaluate_bound, map_bound
+from tensorprog.index.bounds import evaluate_bound
 from tensorprog.program.instructions import Pointwise, VectorReduction
 from tensorprog.program.ir import Family, Program
 from tensorprog.program.substitution import free_names
@@ -90,8 +90,7 @@ def check_batches(
     for reduction, place in batches:
         count = 1
         for r in reduction.ranges:
-            low, high = (map_bound(b, lambda a: a.substitute(sizes)) for b in (r.low, r.high))
-            count *= evaluate_bound(high, {}) - evaluate_bound(low, {}) + 1
+            count *= evaluate_bound(r.high, sizes) - evaluate_bound(r.low, sizes) + 1
         varies = count - 1 if directions is None else min(count - 1, directions)
         if varies == 0:
             what = "one sample" if count == 1 else "equal samples"

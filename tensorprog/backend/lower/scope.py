@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from tensorprog.backend.code import integers
 from tensorprog.backend.code.tree import Binary, Expr, Literal, Name, call, plus
 from tensorprog.index.affine import Affine
-from tensorprog.index.bounds import Bound, at_most, map_bound, shift
+from tensorprog.index.bounds import Bound, at_most, map_bound, shift, substituted
 from tensorprog.index.conditions import Condition, certain
 from tensorprog.index.ranges import Range, extent
 
@@ -75,7 +75,7 @@ class Scope:
 
     def settle(self, b: Bound) -> Bound:
         """A bound with the sizes that are known put in."""
-        return map_bound(b, lambda a: a.substitute(self.known))
+        return substituted(b, self.known)
 
     def certain(self, c: Condition, ranges: Mapping[str, Range]) -> bool | None:
         """Whether a condition holds for all, or for no indices in these ranges and those of the loops."""

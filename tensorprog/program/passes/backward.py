@@ -27,7 +27,6 @@ import sympy
 
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
-from tensorprog.index.bounds import map_bound
 from tensorprog.index.conditions import Certain, Condition, complementary, judging
 from tensorprog.index.fresh import numbered
 from tensorprog.index.ranges import Range
@@ -289,9 +288,7 @@ def _bind(binders, ends: dict[str, Range], order: tuple[str, ...], program: ir.P
 
 def _renamed(r: Range, old: str, new: str) -> Range:
     """The range with an index renamed, in its ends too."""
-    change = {old: Affine.symbol(new)}
-    low, high = (map_bound(end, lambda a: a.substitute(change)) for end in (r.low, r.high))
-    return Range(new if r.name == old else r.name, low, high)
+    return replace(r.substitute({old: Affine.symbol(new)}), name=new if r.name == old else r.name)
 
 
 def _scope(program: ir.Program, ends: dict[str, Range]) -> Scope:

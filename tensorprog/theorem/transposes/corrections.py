@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from tensorprog.errors import ProgramError
 from tensorprog.index.affine import Affine
-from tensorprog.index.bounds import map_bound
 from tensorprog.index.conditions import Condition, strongest, within
 from tensorprog.index.fresh import underscored
 from tensorprog.index.ranges import Range
@@ -93,9 +92,7 @@ def _one_use(
     for r in u.clause.loops:
         renamed[r.name] = underscored(r.name, taken, renamed.values())
     mapping = {old: Affine.symbol(new) for old, new in renamed.items()}
-    ranges = {
-        renamed[r.name]: Range(renamed[r.name], _put(r.low, mapping), _put(r.high, mapping)) for r in u.clause.loops
-    }
+    ranges = {renamed[r.name]: replace(r.substitute(mapping), name=renamed[r.name]) for r in u.clause.loops}
     target = [t.substitute(mapping) for t in u.clause.target]
     operand = rename(
         u.operand,
@@ -227,7 +224,3 @@ def written(alternatives: Alternatives, at: syntax.Expr) -> syntax.Condition | N
             return None
         result = both if result is None else syntax.Or(result, both)
     return result
-
-
-def _put(bound, mapping):
-    return map_bound(bound, lambda a: a.substitute(mapping))
