@@ -13,13 +13,13 @@ from tensorprog.language.files import read_program
 from tensorprog.language.printer import print_program
 from tensorprog.program import ir
 from tensorprog.program.build import build as build_text
-from tensorprog.program.builder import ProgramBuilder
 from tensorprog.program.parameters import Setting
 from tensorprog.program.sizes import missing
 from tensorprog.settings import KERNELS, kernel_names, shown, whole
 
 if TYPE_CHECKING:
     from tensorprog.finite.network import Network
+    from tensorprog.program.builder import ProgramBuilder
 
 Array = Any
 """A NumPy or JAX array, or a tracer."""
@@ -46,8 +46,12 @@ def parse(text: str, **parameters: Setting) -> Program:
 def build(builder: ProgramBuilder, **parameters: Setting) -> Program:
     """The program that was put together by hand, with its parameters set: the one that its text, `str(builder)`, gives.
 
-    Raises ProgramError, placed in that text, for whatever is wrong with it.
+    Raises ProgramError, placed in that text, for whatever is wrong with it; TypeError for what is no builder.
     """
+    from tensorprog.program.builder import ProgramBuilder
+
+    if not isinstance(builder, ProgramBuilder):
+        raise TypeError(f"tp.build takes a ProgramBuilder, not {type(builder).__name__}: tp.parse takes a text")
     return Program(builder.build(**parameters))
 
 

@@ -111,42 +111,41 @@ class Term:
 
     # ------------------------------------------------------------ conditions
 
-    def __lt__(self, other: Any) -> Test:
+    def __lt__(self, other: Any) -> IndexCondition:
         return _compared("<", self, other)
 
-    def __le__(self, other: Any) -> Test:
+    def __le__(self, other: Any) -> IndexCondition:
         return _compared("<=", self, other)
 
-    def __gt__(self, other: Any) -> Test:
+    def __gt__(self, other: Any) -> IndexCondition:
         return _compared(">", self, other)
 
-    def __ge__(self, other: Any) -> Test:
+    def __ge__(self, other: Any) -> IndexCondition:
         return _compared(">=", self, other)
 
-    def __eq__(self, other: Any) -> Test:  # type: ignore[override]
+    def __eq__(self, other: Any) -> IndexCondition:  # type: ignore[override]
         return _compared("==", self, other)
 
-    def __ne__(self, other: Any) -> Test:  # type: ignore[override]
+    def __ne__(self, other: Any) -> IndexCondition:  # type: ignore[override]
         return _compared("!=", self, other)
 
 
-class Test:
+class IndexCondition:
     """A condition on indices; `tree` is its syntax."""
 
     __slots__ = ("tree",)
-    __test__ = False  # no test of a test runner
 
     def __init__(self, tree: syntax.Condition):
         self.tree = tree
 
-    def __and__(self, other: Test) -> Test:
-        return Test(syntax.And(self.tree, other.tree))
+    def __and__(self, other: IndexCondition) -> IndexCondition:
+        return IndexCondition(syntax.And(self.tree, other.tree))
 
-    def __or__(self, other: Test) -> Test:
-        return Test(syntax.Or(self.tree, other.tree))
+    def __or__(self, other: IndexCondition) -> IndexCondition:
+        return IndexCondition(syntax.Or(self.tree, other.tree))
 
-    def __invert__(self) -> Test:
-        return Test(syntax.Not(self.tree))
+    def __invert__(self) -> IndexCondition:
+        return IndexCondition(syntax.Not(self.tree))
 
     def __bool__(self) -> bool:
         raise TypeError("a condition on indices has no truth value here: choose with where(condition, then, otherwise)")
@@ -202,8 +201,8 @@ def _binary(op: str, left: Any, right: Any) -> Term:
         raise
 
 
-def _compared(op: str, left: Any, right: Any) -> Test:
-    return Test(syntax.Comparison(op, expression(left), expression(right)))
+def _compared(op: str, left: Any, right: Any) -> IndexCondition:
+    return IndexCondition(syntax.Comparison(op, expression(left), expression(right)))
 
 
 # ---------------------------------------------------------------- what no operator says
@@ -221,7 +220,7 @@ def derivative(function: str | syntax.DerivativeOf, *arguments: Any, by: int | N
     return Term(syntax.DerivativeCall(function, by, tuple(map(expression, arguments)), named))
 
 
-def where(condition: Test, then: Any, otherwise: Any = 0) -> Term:
+def where(condition: IndexCondition, then: Any, otherwise: Any = 0) -> Term:
     """`then if condition else otherwise`."""
     return Term(syntax.Conditional(expression(then), condition.tree, expression(otherwise)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorprog.language import syntax
-from tensorprog.language.terms import Term, Test, call, derivative, guarded, inner, name, over, where
+from tensorprog.language.terms import IndexCondition, Term, call, derivative, guarded, inner, name, over, where
 from tensorprog.program.builder import ProgramBuilder
 
 
@@ -98,7 +98,7 @@ def term(e: syntax.Expr) -> Any:
     raise AssertionError(e)
 
 
-def test(c: syntax.Condition) -> Test:
+def test(c: syntax.Condition) -> IndexCondition:
     match c:
         case syntax.And(left, right):
             return test(left) & test(right)

@@ -176,6 +176,11 @@ def test_what_python_is_told_at_once(wrong, message):
         wrong()
 
 
+def test_only_a_builder_is_built():
+    with pytest.raises(TypeError, match=r"takes a ProgramBuilder, not str: tp\.parse takes a text"):
+        tp.build(RNN)
+
+
 def test_a_loop_that_is_open_has_no_program():
     b = ProgramBuilder()
     with pytest.raises(ValueError, match="a loop is still open"), b.loop(t=(1, 2)):
